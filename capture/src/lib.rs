@@ -1,0 +1,1 @@
+//! Loads the eBPF programs, drains their ring and accounts for losses.

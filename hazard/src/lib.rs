@@ -1,0 +1,3 @@
+//! Detects page-table hazards of the lazy MMU mode in a stream of records.
+
+#![forbid(unsafe_code)]

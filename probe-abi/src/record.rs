@@ -1,0 +1,117 @@
+//! One event, one cache line.
+
+/// One event as the kernel side saw it: 64 bytes, little-endian in every file, no padding.
+///
+/// What `entry`, `value`, `memory` and `count` hold depends on the kind:
+///
+/// | kind | `entry` | `value` | `memory` | `count` |
+/// |---|---|---|---|---|
+/// | `Section` | 0 | the task's enable count after the operation | its pause count | 0 |
+/// | `Read` | the entry's address | what the reader got | what memory held at the hook | 1 |
+/// | `Write` | the first entry's address | what was written there | what memory held after it | entries |
+/// | `Rmw` | the first entry's address | the value that it replaced | what memory held after it | entries |
+/// | `Switch` | 0 | the tid of the next task | the state of the previous task | 0 |
+/// | `TaskExit` | 0 | 0 | 0 | 0 |
+/// | `TaskName` | name, bytes 0 to 7 | name, bytes 8 to 15 | 0 | 0 |
+/// | `Lost` | 0 | how many records | 0 | 0 |
+///
+/// [`Flags::VALUE`] and [`Flags::MEMORY`] say whether `value` and `memory` are known at all.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+pub struct Record {
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    pub time: u64,
+    /// Kernel virtual address of the page-table entry.
+    pub entry: u64,
+    /// The value written or seen; see the table above.
+    pub value: u64,
+    /// The raw value in memory at that instant.
+    pub memory: u64,
+    /// Return address into the function that used the accessor.
+    pub caller: u64,
+    /// Hash of the call stack that begins at `caller`; 0 if none was taken.
+    pub stack: u64,
+    /// Thread id of the current task (the previous one for `Switch`).
+    pub tid: u32,
+    /// Thread group id of that task.
+    pub tgid: u32,
+    /// How many consecutive entries the operation covers.
+    pub count: u16,
+    /// The CPU it happened on.
+    pub cpu: u16,
+    /// A [`crate::Kind`].
+    pub kind: u8,
+    /// An [`crate::Op`]; for `Lost`, the [`crate::Kind`] of the lost records, 0 if not known.
+    pub op: u8,
+    /// A [`crate::Level`]; 0 where the record concerns no entry.
+    pub level: u8,
+    /// [`Context`] in the low two bits, [`Flags`] above.
+    pub flags: u8,
+}
+
+const _: () = {
+    assert!(size_of::<Record>() == 64);
+    assert!(align_of::<Record>() == 8);
+    assert!(core::mem::offset_of!(Record, stack) == 40);
+    assert!(core::mem::offset_of!(Record, count) == 56);
+    assert!(core::mem::offset_of!(Record, flags) == 63);
+};
+
+/// The bits of [`Record::flags`].
+pub struct Flags;
+
+impl Flags {
+    /// The bits that hold the [`Context`].
+    pub const CONTEXT: u8 = 0b11;
+    /// [`Record::value`] is known.
+    pub const VALUE: u8 = 1 << 2;
+    /// [`Record::memory`] is known.
+    pub const MEMORY: u8 = 1 << 3;
+}
+
+/// In what context the CPU ran, with the numbers of the kernel's `interrupt_context_level()`
+/// (include/linux/preempt.h, 6.12 and 7.2).
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Context {
+    /// A task, by itself or in a system call or fault.
+    Task = 0,
+    /// A software interrupt.
+    Softirq = 1,
+    /// A hardware interrupt.
+    Hardirq = 2,
+    /// A non-maskable interrupt.
+    Nmi = 3,
+}
+
+impl Record {
+    /// The context that the record's flags name.
+    #[inline]
+    #[must_use]
+    pub const fn context(&self) -> Context {
+        match self.flags & Flags::CONTEXT {
+            0 => Context::Task,
+            1 => Context::Softirq,
+            2 => Context::Hardirq,
+            _ => Context::Nmi,
+        }
+    }
+
+    /// The value, if it is known.
+    #[inline]
+    #[must_use]
+    pub const fn known_value(&self) -> Option<u64> {
+        if self.flags & Flags::VALUE != 0 { Some(self.value) } else { None }
+    }
+
+    /// What memory held, if it is known.
+    #[inline]
+    #[must_use]
+    pub const fn known_memory(&self) -> Option<u64> {
+        if self.flags & Flags::MEMORY != 0 { Some(self.memory) } else { None }
+    }
+}

@@ -1,0 +1,3 @@
+//! Findings as text and JSON.
+
+#![forbid(unsafe_code)]

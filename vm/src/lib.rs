@@ -1,0 +1,3 @@
+//! A QEMU machine that runs one job on one kernel.
+
+#![forbid(unsafe_code)]
