@@ -1,2 +1,61 @@
-//! placeholder
-fn main() {}
+//! `cargo xtask`: everything around the product that is not the product.
+//!
+//! Set-up, kernels, the eBPF object, virtual machines, tests and benches. What traces or judges lives in the other
+//! crates; this one only builds them, feeds them and looks at what they say.
+
+#![forbid(unsafe_code)]
+
+mod bench;
+mod ebpf;
+mod kernel;
+mod paths;
+mod setup;
+mod test;
+mod vm;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Set-up, builds, tests and benches of lazymmu
+#[derive(Subcommand)]
+enum Command {
+    /// Install what the builds and the tests need
+    Setup(setup::Args),
+    /// Build kernels with the drop-in, or put it into a tree
+    #[command(subcommand)]
+    Kernel(kernel::Command),
+    /// Build the eBPF object
+    Ebpf,
+    /// Run one lazymmu command in a virtual machine
+    Vm(vm::Args),
+    /// Run every check and test
+    Test(test::Args),
+    /// Run a bench
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Kernel(command) => kernel::run(command).map(|()| ExitCode::SUCCESS),
+        Command::Ebpf => ebpf::build().map(|object| {
+            println!("{}", object.display());
+            ExitCode::SUCCESS
+        }),
+        Command::Vm(args) => vm::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
