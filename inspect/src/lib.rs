@@ -1,3 +1,7 @@
 //! What can be learned from a kernel image: BTF, symbols, source lines.
+//!
+//! Everything here only reads files. Nothing is loaded into a kernel or attached to one.
 
 #![forbid(unsafe_code)]
+
+pub mod btf;
