@@ -16,6 +16,9 @@
 /// | `Lost` | 0 | how many records | 0 | 0 |
 ///
 /// [`Flags::VALUE`] and [`Flags::MEMORY`] say whether `value` and `memory` are known at all.
+///
+/// A `Lost` stands where the loss was noticed: what is missing lies between the record before it on that CPU
+/// and the one after it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(
@@ -41,7 +44,7 @@ pub struct Record {
     pub tgid: u32,
     /// How many consecutive entries the operation covers.
     pub count: u16,
-    /// The CPU it happened on.
+    /// The CPU it happened on; [`Record::ANY_CPU`] for a `Lost` of which the CPU is not known.
     pub cpu: u16,
     /// A [`crate::Kind`].
     pub kind: u8,
@@ -89,6 +92,10 @@ pub enum Context {
 }
 
 impl Record {
+    /// The [`Record::cpu`] of a `Lost` that the kernel counts without saying on which CPU. Nothing is certain on
+    /// any CPU since the record before it.
+    pub const ANY_CPU: u16 = u16::MAX;
+
     /// The context that the record's flags name.
     #[inline]
     #[must_use]

@@ -1,0 +1,34 @@
+//! What the eBPF programs count, so that no loss goes unseen.
+
+/// Slots of a counter by kind: the index is a [`crate::Kind`], 0 where the kind is not known.
+pub const KINDS: usize = 12;
+
+/// One CPU's counters: the value of the per-CPU map `COUNTERS`.
+///
+/// `produced` is counted before the ring is asked for room, so at rest, for each kind,
+/// produced = items in the ring or read from it + lost.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+pub struct Counters {
+    /// Items that a program wanted to send. `Lost` records are not counted.
+    pub produced: [u64; KINDS],
+    /// Those for which the ring had no room. Slot 0: sections that the table of sections had no room for.
+    pub lost: [u64; KINDS],
+    /// The part of `lost` that no `Lost` record in the ring tells yet.
+    pub untold: [u64; KINDS],
+    /// The sum of `untold`, so that the usual path tests one word.
+    pub untold_total: u64,
+}
+
+const _: () = {
+    assert!(size_of::<Counters>() == 8 * (3 * KINDS + 1));
+    let mut i = 0;
+    while i < crate::Kind::ALL.len() {
+        assert!((crate::Kind::ALL[i] as usize) < KINDS);
+        i += 1;
+    }
+};

@@ -1,0 +1,42 @@
+//! What user space tells the eBPF programs before it loads them.
+
+/// The global `SETTINGS` of the eBPF object. Constant while the programs run, so that the verifier drops the
+/// branches that they rule out.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::IntoBytes, zerocopy::Immutable))]
+pub struct Settings {
+    /// A [`Scope`].
+    pub scope: u32,
+    /// Byte offset of `lazy_mmu_state.enable_count` in `struct task_struct` of the running kernel;
+    /// [`Settings::NO_OFFSET`] if that kernel keeps none (before 7.0).
+    pub enable_count: u32,
+    /// The same for `lazy_mmu_state.pause_count`.
+    pub pause_count: u32,
+    /// Byte offset of `pid` in `struct task_struct`.
+    pub pid: u32,
+    /// Wake the reader each time the unread part of the ring has grown by this many bytes. A power of two.
+    pub wake_step: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<Settings>() == 24);
+
+impl Settings {
+    /// The name of the global in the object.
+    pub const GLOBAL: &str = "SETTINGS";
+    /// The offset of a member that the running kernel does not have.
+    pub const NO_OFFSET: u32 = u32::MAX;
+}
+
+/// Which accesses the programs emit.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of a task that is in a section, and those of interrupts that came inside one.
+    #[default]
+    Sections = 0,
+    /// Every access.
+    All = 1,
+}
