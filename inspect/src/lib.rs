@@ -4,4 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod btf;
+pub mod build_id;
+pub mod kallsyms;
