@@ -1,0 +1,125 @@
+//! Findings while they add up: one per place in the kernel, not one per event.
+//!
+//! What is kept grows with the number of different call stacks that break a rule, never with the length of the
+//! trace.
+
+use rustc_hash::FxHashMap;
+
+use lazymmu_abi::Context;
+
+use crate::profile::ProfileMask;
+use crate::rules::RuleId;
+use crate::types::{CpuId, EntryAddr, Nanos, StackId, TaskId, TaskName};
+
+/// What makes two hazards the same occurrence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// The rule that is broken.
+    pub rule: RuleId,
+    /// The byte of the operation that wrote.
+    pub write_op: u8,
+    /// The byte of the operation that came too early.
+    pub access_op: u8,
+    /// The byte of the level of the entry.
+    pub level: u8,
+    /// The stack of the write.
+    pub write: StackId,
+    /// The stack of the access.
+    pub access: StackId,
+    /// The stack of the call that entered the section.
+    pub opener: StackId,
+}
+
+/// What the values say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Proof {
+    /// The access got what was written: nothing was deferred here.
+    Same,
+    /// The access got something else: the write really was not there yet.
+    Different,
+    /// The values were not compared: one is not known, the architecture is not understood, or something else changed
+    /// the entry in between.
+    NotCompared,
+}
+
+/// One event in full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Example {
+    /// When the access was, since the first record.
+    pub time: Nanos,
+    /// When the write was, since the first record.
+    pub write_time: Nanos,
+    /// Where the access ran.
+    pub cpu: CpuId,
+    /// Where the write ran.
+    pub write_cpu: CpuId,
+    /// The context of the access.
+    pub context: Context,
+    /// The task of the access.
+    pub task: TaskId,
+    /// Its name, if it was told.
+    pub name: Option<TaskName>,
+    /// The entry.
+    pub entry: EntryAddr,
+    /// What the write put there.
+    pub pending: Option<u64>,
+    /// What the access got.
+    pub seen: Option<u64>,
+    /// What memory held at the access.
+    pub memory: Option<u64>,
+    /// What the values say.
+    pub proof: Proof,
+}
+
+/// All hazards at one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Occurrence {
+    /// The place.
+    pub place: Place,
+    /// How many there were.
+    pub count: u64,
+    /// In how many of them the values differed.
+    pub proven: u64,
+    /// The profiles on which at least one of them breaks.
+    pub breaks: ProfileMask,
+    /// The first of them.
+    pub first: Example,
+    /// The first of them in which the values differed.
+    pub first_proven: Option<Example>,
+}
+
+/// All occurrences, in the order in which each was first seen.
+#[derive(Default)]
+pub(crate) struct Occurrences {
+    by_place: FxHashMap<Place, usize>,
+    all: Vec<Occurrence>,
+}
+
+impl Occurrences {
+    pub(crate) fn add(&mut self, place: Place, breaks: ProfileMask, example: Example) {
+        let all = &mut self.all;
+        let index = *self.by_place.entry(place).or_insert_with(|| {
+            let none = ProfileMask::NONE;
+            all.push(Occurrence {
+                place,
+                count: 0,
+                proven: 0,
+                breaks: none,
+                first: example,
+                first_proven: None,
+            });
+            all.len() - 1
+        });
+        let occurrence = &mut self.all[index];
+        occurrence.count += 1;
+        occurrence.breaks = occurrence.breaks.or(breaks);
+        if example.proof == Proof::Different {
+            occurrence.proven += 1;
+            occurrence.first_proven.get_or_insert(example);
+        }
+    }
+
+    pub(crate) fn all(&self) -> &[Occurrence] {
+        &self.all
+    }
+}

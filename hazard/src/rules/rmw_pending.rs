@@ -1,0 +1,28 @@
+//! `rmw-pending`: an immediate read-modify-write overtakes a write that waits.
+
+use lazymmu_abi::Kind;
+
+use super::{Encounter, Info, RuleId, Severity, Who};
+use crate::profile::ProfileMask;
+
+/// The profiles in which the encounter breaks the rule.
+pub(super) fn check(encounter: Encounter) -> ProfileMask {
+    if encounter.kind == Kind::Rmw && encounter.who == Who::Writer {
+        encounter.waits.and(encounter.sees_memory)
+    } else {
+        ProfileMask::NONE
+    }
+}
+
+pub(super) static INFO: Info = Info {
+    id: RuleId::RmwPending,
+    name: "rmw-pending",
+    severity: Severity::Error,
+    title: "immediate read-modify-write of a page-table entry whose write is still pending",
+    contract: "",
+    contract_source: "",
+    explanation: "",
+    example: "",
+    profiles: "",
+    blind_spots: "",
+};

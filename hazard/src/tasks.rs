@@ -1,0 +1,125 @@
+//! The sections that are open, found by task.
+//!
+//! Only tasks inside a section are kept. Consecutive records of a CPU are mostly of one task, so each CPU remembers
+//! where it was last.
+
+use rustc_hash::FxHashMap;
+
+use crate::pending::WriteId;
+use crate::section::Mode;
+use crate::types::{CpuId, StackId, TaskId, TaskName};
+
+/// An open section (the outermost of the task).
+#[derive(Debug)]
+pub(crate) struct Section {
+    /// Whose it is; none once it is closed.
+    task: Option<TaskId>,
+    pub(crate) mode: Mode,
+    /// The stack of the call that entered it; none if that was before the first record.
+    pub(crate) opener: StackId,
+    /// The task's writes since the last flush.
+    pub(crate) writes: Vec<WriteId>,
+}
+
+/// Names an open section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SectionId(usize);
+
+/// All open sections.
+#[derive(Default)]
+pub(crate) struct Sections {
+    by_task: FxHashMap<TaskId, usize>,
+    store: Vec<Section>,
+    free: Vec<usize>,
+    /// By CPU: the section found last. It may be another task's by now.
+    recent: Vec<usize>,
+}
+
+/// The log of a closed section keeps its memory up to this many writes.
+const KEPT_WRITES: usize = 512;
+
+impl Sections {
+    #[inline]
+    pub(crate) fn find(&mut self, task: TaskId, cpu: CpuId) -> Option<SectionId> {
+        if let Some(index) = self.recent.get(usize::from(cpu.0))
+            && let Some(section) = self.store.get(*index)
+            && section.task == Some(task)
+        {
+            return Some(SectionId(*index));
+        }
+        if self.by_task.is_empty() {
+            return None;
+        }
+        let index = *self.by_task.get(&task)?;
+        self.remember(cpu, index);
+        Some(SectionId(index))
+    }
+
+    #[inline]
+    pub(crate) fn get(&mut self, id: SectionId) -> &mut Section {
+        &mut self.store[id.0]
+    }
+
+    /// Opens a section for a task that has none.
+    pub(crate) fn open(&mut self, task: TaskId, cpu: CpuId, mode: Mode, opener: StackId) -> SectionId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.store.push(Section { task: None, mode, opener, writes: Vec::new() });
+            self.store.len() - 1
+        });
+        let section = &mut self.store[index];
+        (section.task, section.mode, section.opener) = (Some(task), mode, opener);
+        self.by_task.insert(task, index);
+        self.remember(cpu, index);
+        SectionId(index)
+    }
+
+    /// Closes a section, whose writes the caller has taken out of the table.
+    pub(crate) fn close(&mut self, id: SectionId) {
+        let section = &mut self.store[id.0];
+        section.writes.clear();
+        section.writes.shrink_to(KEPT_WRITES);
+        if let Some(task) = section.task.take() {
+            self.by_task.remove(&task);
+            self.free.push(id.0);
+        }
+    }
+
+    /// Every open section.
+    pub(crate) fn ids(&self) -> Vec<SectionId> {
+        let mut ids: Vec<_> = self.by_task.values().map(|index| SectionId(*index)).collect();
+        ids.sort_unstable_by_key(|id| id.0);
+        ids
+    }
+
+    fn remember(&mut self, cpu: CpuId, index: usize) {
+        let cpu = usize::from(cpu.0);
+        if cpu >= self.recent.len() {
+            self.recent.resize(cpu + 1, usize::MAX);
+        }
+        self.recent[cpu] = index;
+    }
+}
+
+/// The names of tasks.
+#[derive(Default)]
+pub(crate) struct Names(FxHashMap<TaskId, TaskName>);
+
+/// More names than this are not kept; they only serve the examples of findings.
+const MAX_NAMES: usize = 1 << 16;
+
+impl Names {
+    pub(crate) fn insert(&mut self, task: TaskId, name: TaskName) {
+        if self.0.len() >= MAX_NAMES {
+            self.0.clear();
+        }
+        self.0.insert(task, name);
+    }
+
+    pub(crate) fn remove(&mut self, task: TaskId) {
+        self.0.remove(&task);
+    }
+
+    pub(crate) fn get(&self, task: TaskId) -> Option<TaskName> {
+        self.0.get(&task).copied()
+    }
+}

@@ -1,0 +1,62 @@
+//! What the values of page-table entries mean, as far as two of them are compared.
+//!
+//! The only place of the engine that knows an architecture's bits. An architecture that is not here is never
+//! compared, so nothing is ever called proven on it.
+
+use crate::config::Arch;
+
+/// x86 bits, arch/x86/include/asm/pgtable_types.h (6.12 and 7.2): accessed (5) and dirty (6) are set by the
+/// processor; global (8) is added and removed by Xen PV.
+const X86_HARDWARE_BITS: u64 = (1 << 5) | (1 << 6) | (1 << 8);
+const X86_PRESENT: u64 = 1;
+const X86_PAGE_SHIFT: u32 = 12;
+
+impl Arch {
+    /// Whether the two values are the same but for the bits that hardware or a hypervisor changes; `None` if
+    /// this architecture's values are not understood.
+    pub(crate) const fn same_entry(self, left: u64, right: u64) -> Option<bool> {
+        match self {
+            Self::X86_64 => Some((left ^ right) & !X86_HARDWARE_BITS == 0),
+            Self::Other => None,
+        }
+    }
+
+    /// The value that a multi-entry write puts `index` entries after the first, whose value is `first`.
+    pub(crate) const fn advance(self, first: u64, index: u64) -> Option<u64> {
+        match self {
+            _ if index == 0 => Some(first),
+            // pte_advance_pfn() and __pte_needs_invert(), arch/x86/include/asm/pgtable.h (7.2:951) and
+            // pgtable-invert.h:16: the page frame number of an entry that is not present is stored inverted.
+            Self::X86_64 if first != 0 && first & X86_PRESENT == 0 => {
+                Some(first.wrapping_sub(index << X86_PAGE_SHIFT))
+            }
+            Self::X86_64 => Some(first.wrapping_add(index << X86_PAGE_SHIFT)),
+            Self::Other => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hardware_bits_do_not_count() {
+        let clean = 0x8000000000abc025;
+        assert_eq!(Arch::X86_64.same_entry(clean, clean ^ 0x160), Some(true));
+        assert_eq!(Arch::X86_64.same_entry(clean, clean ^ 0x2), Some(false), "writable counts");
+        assert_eq!(Arch::X86_64.same_entry(clean, clean ^ 0x1000), Some(false), "the page counts");
+        assert_eq!(Arch::Other.same_entry(clean, clean), None);
+    }
+
+    #[test]
+    fn the_page_goes_up_or_down_when_inverted() {
+        assert_eq!(Arch::X86_64.advance(0x1000_0067, 3), Some(0x1000_3067));
+        // PROT_NONE (bit 8 without present): the frame number is inverted, so it goes down.
+        let none = (!0x1000_0000u64 & 0x000f_ffff_ffff_f000) | 0x100;
+        let expected = (!0x1000_2000u64 & 0x000f_ffff_ffff_f000) | 0x100;
+        assert_eq!(Arch::X86_64.advance(none, 2), Some(expected));
+        assert_eq!(Arch::Other.advance(5, 0), Some(5));
+        assert_eq!(Arch::Other.advance(5, 1), None);
+    }
+}
