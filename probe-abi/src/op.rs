@@ -103,7 +103,7 @@ codes! {
         /// `pudp_get`
         PudpGet = 5 "pudp_get",
 
-        /// `set_pte`
+        /// `set_pte`, `set_pte_atomic`
         SetPte = 32 "set_pte",
         /// `set_ptes`, which `set_pte_at` is too
         SetPtes = 33 "set_ptes",
@@ -156,7 +156,7 @@ codes! {
         ClearYoungDirty = 76 "clear_young_dirty_ptes",
         /// `ptep_try_set`
         PtepTrySet = 77 "ptep_try_set",
-        /// `pmdp_huge_get_and_clear`
+        /// `pmdp_huge_get_and_clear`, `pmdp_huge_get_and_clear_full`
         PmdpHugeGetAndClear = 78 "pmdp_huge_get_and_clear",
         /// `pmdp_set_wrprotect`
         PmdpSetWrprotect = 79 "pmdp_set_wrprotect",
@@ -174,6 +174,18 @@ codes! {
         PmdpHugeClearFlush = 85 "pmdp_huge_clear_flush",
         /// `pmdp_collapse_flush`
         PmdpCollapseFlush = 86 "pmdp_collapse_flush",
+        /// `pmdp_clear_flush_young`
+        PmdpClearFlushYoung = 87 "pmdp_clear_flush_young",
+        /// `pudp_huge_get_and_clear`, `pudp_huge_get_and_clear_full`
+        PudpHugeGetAndClear = 88 "pudp_huge_get_and_clear",
+        /// `pudp_set_wrprotect`
+        PudpSetWrprotect = 89 "pudp_set_wrprotect",
+        /// `pudp_invalidate`
+        PudpInvalidate = 90 "pudp_invalidate",
+        /// `pudp_set_access_flags`
+        PudpSetAccessFlags = 91 "pudp_set_access_flags",
+        /// `pudp_huge_clear_flush`
+        PudpHugeClearFlush = 92 "pudp_huge_clear_flush",
 
         /// `lazy_mmu_mode_enable` (7.0 and later), `arch_enter_lazy_mmu_mode` (before)
         Enter = 128 "enter",
@@ -227,8 +239,17 @@ impl Op {
             | Op::PmdpTestAndClearYoung
             | Op::PmdpSetAccessFlags
             | Op::PmdpHugeClearFlush
-            | Op::PmdpCollapseFlush => Some(Level::Pmd),
-            Op::PudpGet | Op::SetPud | Op::SetPudAt | Op::PudClear => Some(Level::Pud),
+            | Op::PmdpCollapseFlush
+            | Op::PmdpClearFlushYoung => Some(Level::Pmd),
+            Op::PudpGet
+            | Op::SetPud
+            | Op::SetPudAt
+            | Op::PudClear
+            | Op::PudpHugeGetAndClear
+            | Op::PudpSetWrprotect
+            | Op::PudpInvalidate
+            | Op::PudpSetAccessFlags
+            | Op::PudpHugeClearFlush => Some(Level::Pud),
             _ => match kind {
                 Kind::Read | Kind::Write | Kind::Rmw => Some(Level::Pte),
                 _ => None,
