@@ -1,3 +1,111 @@
-//! Findings as text and JSON.
+//! Findings for people and for programs: text and JSON.
+//!
+//! [`Report::new`] puts together what the engine found, what the trace says of the kernel, and the names of the call
+//! stacks; [`Report::json`] and [`Report::text`] write it down. The same input gives the same bytes: nothing here asks
+//! for the time, the host or the terminal.
 
 #![forbid(unsafe_code)]
+
+mod announce;
+mod explain;
+mod finding;
+mod json;
+mod pte;
+mod stack;
+mod style;
+mod summary;
+mod text;
+
+pub use announce::announce;
+pub use explain::{explain, list_rules};
+pub use finding::{Example, Finding, ProfileLine, Site};
+pub use pte::{Decoded, PteLayout};
+pub use stack::{Names, StackFrame};
+pub use style::Style;
+pub use summary::{Damage, Hooks, Losses, Missing, Reason, Records, Sections, Target};
+
+use lazymmu_hazard::{Outcome, Verdict};
+use lazymmu_trace::{Header, Symbols};
+use serde::Serialize;
+
+/// What a report is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Session<'a> {
+    /// Which kernel, which hooks.
+    pub header: &'a Header,
+    /// The call stacks and their names.
+    pub symbols: &'a Symbols,
+    /// What the engine has to say.
+    pub outcome: &'a Outcome,
+    /// What is wrong with the trace file; `None` for a whole one and for a live session.
+    pub damage: Option<lazymmu_trace::Damage>,
+}
+
+/// The report. Its fields are the JSON document of docs/findings-json.md.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The version of the document: [`Report::SCHEMA`].
+    pub schema: u32,
+    /// `clean`, `hazards` or `inconclusive`.
+    pub verdict: &'static str,
+    /// Why a hazard may have been missed, whatever the verdict is.
+    pub reasons: Vec<Reason>,
+    /// The kernel that was traced.
+    pub target: Target,
+    /// What was hooked.
+    pub hooks: Hooks,
+    /// Counts of records.
+    pub records: Records,
+    /// Counts of sections and what was written in them.
+    pub sections: Sections,
+    /// Records that never arrived.
+    pub losses: Losses,
+    /// What is wrong with the trace file.
+    pub damage: Option<Damage>,
+    /// The findings, one per bug.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// The version of the document. It changes when a field goes away or changes its meaning; new fields may come
+    /// without.
+    pub const SCHEMA: u32 = 1;
+
+    /// Puts the report together.
+    #[must_use]
+    pub fn new(session: &Session<'_>) -> Self {
+        let Session { header, symbols, outcome, damage } = *session;
+        let layout = PteLayout::from_name(&header.kernel.pte_layout);
+        let classes = outcome.classes(&Names(symbols));
+        Self {
+            schema: Self::SCHEMA,
+            verdict: outcome.verdict().name(),
+            reasons: outcome.reasons().iter().map(Reason::new).collect(),
+            target: Target::new(&header.kernel),
+            hooks: Hooks::new(header),
+            records: Records::new(&outcome.statistics),
+            sections: Sections::new(&outcome.statistics),
+            losses: Losses::new(&outcome.losses),
+            damage: damage.map(Damage::new),
+            findings: classes.iter().map(|class| Finding::new(class, symbols, layout)).collect(),
+        }
+    }
+
+    /// The document as JSON, with a newline at its end.
+    #[must_use]
+    pub fn json(&self) -> String {
+        json::render(self)
+    }
+
+    /// The report for people.
+    #[must_use]
+    pub fn text(&self, style: Style) -> String {
+        text::render(self, style)
+    }
+
+    /// Whether there is a hazard, none, or no telling.
+    #[must_use]
+    pub fn is(&self, verdict: Verdict) -> bool {
+        self.verdict == verdict.name()
+    }
+}

@@ -1,0 +1,169 @@
+//! One finding of the report.
+
+use lazymmu_abi::{Context, Level};
+use lazymmu_hazard::{Class, Proof, StackId};
+use lazymmu_trace::Symbols;
+use serde::Serialize;
+
+use crate::json::hex;
+use crate::pte::{Decoded, PteLayout};
+use crate::stack::{self, StackFrame};
+
+/// One bug.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The rule that is broken.
+    pub rule: &'static str,
+    /// `error` or `advice`.
+    pub severity: &'static str,
+    /// What happened, in words.
+    pub title: &'static str,
+    /// The same for the same bug in every trace: 16 hexadecimal digits.
+    pub fingerprint: String,
+    /// `latent` or `proven`.
+    pub state: &'static str,
+    /// How many hazards.
+    pub count: u64,
+    /// In how many of them the values differed.
+    pub proven: u64,
+    /// On how many different call paths.
+    pub paths: usize,
+    /// The level of the entry: `pte`, `pmd` and so on.
+    pub level: Option<&'static str>,
+    /// What each architecture's profile says.
+    pub profiles: Vec<ProfileLine>,
+    /// The write that was pending.
+    pub write: Site,
+    /// The access that came too early.
+    pub access: Site,
+    /// The call that entered the section.
+    pub opener: Site,
+    /// One event in full.
+    pub example: Example,
+}
+
+/// What one profile says of a finding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProfileLine {
+    /// The profile's name.
+    pub name: &'static str,
+    /// Whether the code is wrong there.
+    pub breaks: bool,
+    /// Why.
+    pub why: String,
+    /// Whether that was checked against the architecture's source.
+    pub verified: bool,
+}
+
+/// Who did what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Site {
+    /// The function, without the compiler's suffixes.
+    pub function: String,
+    /// The accessor or mode call.
+    pub op: &'static str,
+    /// The call stack, innermost first; empty if it was lost.
+    pub stack: Vec<StackFrame>,
+}
+
+/// One event in full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Example {
+    /// When the access was: ns since the first record.
+    pub time_ns: u64,
+    /// When the write was.
+    pub write_time_ns: u64,
+    /// The CPU of the access.
+    pub cpu: u16,
+    /// The CPU of the write.
+    pub write_cpu: u16,
+    /// `task`, `softirq`, `hardirq` or `nmi`.
+    pub context: &'static str,
+    /// The thread id.
+    pub tid: u32,
+    /// The task's name.
+    pub task: Option<String>,
+    /// The entry's address.
+    pub entry: String,
+    /// What the write put there.
+    pub pending: Option<Value>,
+    /// What the access got.
+    pub seen: Option<Value>,
+    /// What memory held at that instant.
+    pub memory: Option<Value>,
+    /// `same`, `different` or `not compared`.
+    pub comparison: &'static str,
+}
+
+/// An entry's value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Value {
+    /// In hexadecimal.
+    pub raw: String,
+    /// In words, if the layout is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoded: Option<Decoded>,
+}
+
+impl Finding {
+    pub(crate) fn new(class: &Class, symbols: &Symbols, layout: PteLayout) -> Self {
+        let info = class.rule.info();
+        let site = |function: &str, op, stack: StackId| Site {
+            function: function.to_owned(),
+            op,
+            stack: stack::frames(symbols, stack),
+        };
+        let profile = |line: &lazymmu_hazard::ProfileVerdict| ProfileLine {
+            name: line.profile.profile().name,
+            breaks: line.breaks,
+            why: line.why.clone(),
+            verified: line.verified,
+        };
+        Self {
+            rule: info.name,
+            severity: info.severity.name(),
+            title: info.title,
+            fingerprint: format!("{:016x}", class.fingerprint),
+            state: class.state.name(),
+            count: class.count,
+            proven: class.proven,
+            paths: class.paths,
+            level: class.level.map(Level::name),
+            profiles: class.profiles.iter().map(profile).collect(),
+            write: site(&class.write.function, class.write.op, class.write.stack),
+            access: site(&class.access.function, class.access.op, class.access.stack),
+            opener: site(&class.opener.function, class.opener.op, class.opener.stack),
+            example: Example::new(&class.example, layout, class.level),
+        }
+    }
+}
+
+impl Example {
+    fn new(example: &lazymmu_hazard::Example, layout: PteLayout, level: Option<Level>) -> Self {
+        let value =
+            |value: Option<u64>| value.map(|raw| Value { raw: hex(raw), decoded: layout.decode(raw, level) });
+        Self {
+            time_ns: example.time.0,
+            write_time_ns: example.write_time.0,
+            cpu: example.cpu.0,
+            write_cpu: example.write_cpu.0,
+            context: match example.context {
+                Context::Task => "task",
+                Context::Softirq => "softirq",
+                Context::Hardirq => "hardirq",
+                Context::Nmi => "nmi",
+            },
+            tid: example.task.tid(),
+            task: example.name.map(|name| name.to_string()),
+            entry: hex(example.entry.0),
+            pending: value(example.pending),
+            seen: value(example.seen),
+            memory: value(example.memory),
+            comparison: match example.proof {
+                Proof::Same => "same",
+                Proof::Different => "different",
+                Proof::NotCompared => "not compared",
+            },
+        }
+    }
+}
