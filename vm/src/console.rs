@@ -1,0 +1,211 @@
+//! Watches the kernel's console: keeps its lines, and knows those that mean the end.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use crate::error::Excerpt;
+
+/// How many lines an error quotes.
+const QUOTED: usize = 25;
+
+/// How many lines are kept. A kernel that complains without end must not fill the host's memory.
+const KEPT: usize = 20_000;
+
+/// A line that decides how the guest will end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// The kernel found no first process.
+    NoInit(String),
+    /// Our first process gave up; the reason.
+    InitFailed(String),
+    /// The kernel panicked.
+    Panic(String),
+    /// The kernel believes that a CPU or RCU stands still. It may recover.
+    Stall(String),
+}
+
+/// What the kernel printed so far.
+pub(crate) struct Console {
+    file: File,
+    partial: Vec<u8>,
+    lines: Vec<String>,
+    notice: Option<Notice>,
+}
+
+impl Console {
+    /// Follows the file that QEMU writes the first serial port to.
+    pub(crate) fn new(file: File) -> Self {
+        Self { file, partial: Vec::new(), lines: Vec::new(), notice: None }
+    }
+
+    /// Takes what was printed since the last time. Returns whether there was anything.
+    pub(crate) fn poll(&mut self) -> io::Result<bool> {
+        let before = self.partial.len();
+        let new = self.file.read_to_end(&mut self.partial)?;
+        debug_assert_eq!(self.partial.len(), before + new);
+        while let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.partial.drain(..=end).collect();
+            self.line(&line);
+        }
+        Ok(new > 0)
+    }
+
+    /// No more will come: the last line ends without a line feed.
+    pub(crate) fn end(&mut self) -> io::Result<()> {
+        self.poll()?;
+        let rest = std::mem::take(&mut self.partial);
+        if !rest.is_empty() {
+            self.line(&rest);
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, bytes: &[u8]) {
+        let line: String =
+            String::from_utf8_lossy(bytes).chars().filter(|c| *c == '\t' || !c.is_control()).collect();
+        if let Some(notice) = classify(&line) {
+            // The first cause is the cause, but a stall that went over yields to what came later.
+            if matches!(self.notice, None | Some(Notice::Stall(_))) {
+                self.notice = Some(notice);
+            }
+        }
+        if self.lines.len() < KEPT {
+            self.lines.push(line);
+        } else if let Some(last) = self.lines.last_mut() {
+            *last = line;
+        }
+    }
+
+    /// The line that decides, if there was one.
+    pub(crate) fn notice(&self) -> Option<&Notice> {
+        self.notice.as_ref()
+    }
+
+    /// The guest has shown that it goes on: a stall was none.
+    pub(crate) fn forget_stall(&mut self) {
+        if matches!(self.notice, Some(Notice::Stall(_))) {
+            self.notice = None;
+        }
+    }
+
+    /// Every line, oldest first.
+    pub(crate) fn lines(&self) -> &[String] {
+        &self.lines
+    }
+
+    /// The last lines, for an error.
+    pub(crate) fn excerpt(&self) -> Excerpt {
+        let from = self.lines.len().saturating_sub(QUOTED);
+        let partial = String::from_utf8_lossy(&self.partial);
+        let partial = partial.trim();
+        let mut lines = self.lines[from..].to_vec();
+        if !partial.is_empty() {
+            lines.push(partial.to_owned());
+        }
+        Excerpt(lines)
+    }
+}
+
+/// Lines in which the kernel complains about itself without ending: a warning, a bug, an oops.
+pub(crate) fn is_complaint(line: &str) -> bool {
+    let text = without_time(line);
+    ["WARNING: ", "BUG: ", "Oops: ", "kernel BUG at ", "general protection fault", "UBSAN: "]
+        .iter()
+        .any(|start| text.starts_with(start))
+}
+
+fn classify(line: &str) -> Option<Notice> {
+    let text = without_time(line);
+    let owned = || text.to_owned();
+    // init/main.c, 6.12 and 7.2: run_init_process(), kernel_init().
+    let no_init =
+        ["Failed to execute /init", "check access for rdinit=/init failed", "No working init found"];
+    if no_init.iter().any(|start| text.contains(start)) {
+        return Some(Notice::NoInit(owned()));
+    }
+    if let Some(why) = text.strip_prefix("init: failed to ") {
+        return Some(Notice::InitFailed(why.to_owned()));
+    }
+    if text.contains("Kernel panic - not syncing") {
+        return Some(Notice::Panic(owned()));
+    }
+    // kernel/rcu/tree_stall.h, kernel/watchdog.c, kernel/hung_task.c
+    let stalls = ["detected stalls on", "self-detected stall", "BUG: soft lockup", "blocked for more than"];
+    stalls.iter().any(|part| text.contains(part)).then(|| Notice::Stall(owned()))
+}
+
+/// A line without the time that printk puts before it.
+fn without_time(line: &str) -> &str {
+    let trimmed = line.trim();
+    let rest = trimmed.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    match rest {
+        Some((time, rest)) if time.trim().parse::<f64>().is_ok() => rest.trim_start(),
+        _ => trimmed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn console(text: &str) -> (Console, File) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut writer = file.reopen().unwrap();
+        let mut console = Console::new(file.reopen().unwrap());
+        writer.write_all(text.as_bytes()).unwrap();
+        console.poll().unwrap();
+        (console, writer)
+    }
+
+    #[test]
+    fn the_first_cause_is_kept() {
+        let (console, _) = console(
+            "[    2.1] Failed to execute /init (error -8)\r\n\
+             [    2.2] Kernel panic - not syncing: No working init found.\r\n",
+        );
+        let expected = "Failed to execute /init (error -8)".to_owned();
+        assert_eq!(console.notice(), Some(&Notice::NoInit(expected)));
+        assert_eq!(console.lines().len(), 2);
+    }
+
+    #[test]
+    fn lines_come_together_from_pieces() {
+        let (mut console, mut writer) = console("[    1.0] Kernel pan");
+        assert_eq!(console.notice(), None);
+        assert_eq!(console.excerpt().0, ["[    1.0] Kernel pan"]);
+        writer.write_all(b"ic - not syncing: x").unwrap();
+        assert!(console.poll().unwrap());
+        assert!(!console.poll().unwrap());
+        console.end().unwrap();
+        assert_eq!(console.notice(), Some(&Notice::Panic("Kernel panic - not syncing: x".into())));
+    }
+
+    #[test]
+    fn a_stall_yields_to_a_panic_and_is_forgotten() {
+        let stall = "[   30.0] rcu: INFO: rcu_sched self-detected stall on CPU\n";
+        let (mut over, _) = console(stall);
+        assert!(matches!(over.notice(), Some(Notice::Stall(_))));
+        over.forget_stall();
+        assert_eq!(over.notice(), None);
+        let (died, _) = console(&format!("{stall}[   31.0] Kernel panic - not syncing: hung\n"));
+        assert!(matches!(died.notice(), Some(Notice::Panic(_))));
+    }
+
+    #[test]
+    fn ordinary_lines_decide_nothing() {
+        let text =
+            "[    0.0] Linux version 7.2.13\n[    0.1] rcu: Hierarchical RCU implementation.\ninit: exit 1\n";
+        let (console, _) = console(text);
+        assert_eq!(console.notice(), None);
+        assert!(!console.lines().iter().any(|line| is_complaint(line)));
+    }
+
+    #[test]
+    fn complaints_are_known() {
+        assert!(is_complaint("[    2.0] WARNING: CPU: 0 PID: 1 at mm/memory.c:905 copy_pte_range+0x1/0x2"));
+        assert!(is_complaint("[   12.0] BUG: kernel NULL pointer dereference, address: 0"));
+        assert!(!is_complaint("[    2.0] x86/fpu: WARNING: none"));
+    }
+}

@@ -1,0 +1,86 @@
+//! The guest's side: the first process, which does the job and switches the machine off.
+//!
+//! It refuses to do anything outside a machine that [`crate::Machine`] has booted, since it mounts things and ends
+//! with a reset.
+
+mod channel;
+mod mounts;
+mod program;
+mod steps;
+
+use std::fs;
+use std::process::ExitCode;
+
+use rustix::system::{RebootCommand, reboot, uname};
+
+use crate::job::{Job, JobStatus};
+use channel::Channel;
+
+/// Where the job stands in the initramfs.
+pub(crate) const JOB_PATH: &str = "/etc/job.json";
+
+/// The word on the kernel's command line that says whose machine this is.
+pub(crate) const MARK: &str = "lazymmu.vm";
+
+/// As first process: sets up the guest, does the job and ends the machine. With the argument `reset` it only does the
+/// latter. It comes back only where it is refused.
+pub fn main() -> ExitCode {
+    let command_line = match fs::read_to_string("/proc/cmdline") {
+        Ok(line) => line,
+        // The first process finds nothing mounted.
+        Err(_) if std::process::id() == 1 => match mounts::proc() {
+            Ok(()) => fs::read_to_string("/proc/cmdline").unwrap_or_default(),
+            Err(why) => return refuse(&why),
+        },
+        Err(error) => return refuse(&format!("read /proc/cmdline: {error}")),
+    };
+    if !command_line.split_ascii_whitespace().any(|word| word == MARK) {
+        return refuse(
+            "find lazymmu's mark on the kernel's command line: this is none of its virtual machines",
+        );
+    }
+    if std::process::id() == 1 {
+        // The console may show this in the midst of other lines; what counts goes through the channel.
+        eprintln!("{}", work());
+        end();
+    } else if std::env::args().nth(1).as_deref() == Some("reset") {
+        end();
+    }
+    refuse("do anything: it is not the first process")
+}
+
+fn refuse(why: &str) -> ExitCode {
+    eprintln!("{}", JobStatus::Failed(why.to_owned()));
+    ExitCode::from(2)
+}
+
+/// Resets the machine. QEMU takes that as its end, whatever the guest knows of power management.
+fn end() {
+    rustix::fs::sync();
+    if let Err(error) = reboot(RebootCommand::Restart) {
+        eprintln!("{}", JobStatus::Failed(format!("reset the machine: {error}")));
+    }
+}
+
+fn work() -> JobStatus {
+    let mut channel = match mounts::all().and_then(|()| Channel::open()) {
+        Ok(channel) => channel,
+        Err(why) => return JobStatus::Failed(why),
+    };
+    let status = do_job(&mut channel).unwrap_or_else(JobStatus::Failed);
+    match channel.finish(&status) {
+        Ok(()) => status,
+        Err(why) => JobStatus::Failed(why),
+    }
+}
+
+fn do_job(channel: &mut Channel) -> Result<JobStatus, String> {
+    channel.hello(&uname().release().to_string_lossy())?;
+    let text = fs::read(JOB_PATH).map_err(|error| format!("read {JOB_PATH}: {error}"))?;
+    let job: Job =
+        serde_json::from_slice(&text).map_err(|error| format!("understand {JOB_PATH}: {error}"))?;
+    let done = steps::run(&job, channel);
+    // What a job left behind is worth most when it failed.
+    channel.send_files()?;
+    done.map(JobStatus::Exit)
+}
