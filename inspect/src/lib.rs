@@ -7,4 +7,11 @@
 pub mod address;
 pub mod btf;
 pub mod build_id;
+mod elf;
 pub mod kallsyms;
+mod lines;
+mod source_path;
+pub mod symbolizer;
+pub mod vmlinux;
+
+pub use elf::ElfError;
