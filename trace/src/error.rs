@@ -76,7 +76,7 @@ pub enum WriteError {
         source: io::Error,
     },
     /// The disk is full, the pipe closed, or the like.
-    #[error("write to the trace: {source}; its first {whole} bytes are whole and can be replayed")]
+    #[error("write to the trace: {source}; {}", what_is_left(*whole))]
     Io {
         /// How many bytes of whole blocks the trace has.
         whole: u64,
@@ -100,4 +100,11 @@ pub enum WriteError {
     /// The trace was finished before, or stopped at an error that was returned before.
     #[error("write to the trace: it was ended before")]
     Ended,
+}
+
+fn what_is_left(whole: u64) -> String {
+    match whole {
+        0 => "nothing was recorded".to_owned(),
+        _ => format!("what was recorded before, {whole} bytes, can be replayed"),
+    }
 }

@@ -77,7 +77,7 @@ impl<R: Read + Seek> Reader<R> {
     }
 
     /// What is wrong with the file. All that can be seen without decompressing records is known at once, the rest when
-    /// the records have been read.
+    /// the records have been read. What happens to the file after it was opened shows in the records' stand-ins.
     pub fn damage(&self) -> Option<Damage> {
         damage::both(self.about.damage, self.records.damage())
     }

@@ -5,6 +5,7 @@ use std::io::{Read, Seek};
 use lazymmu_abi::{Flags, Kind, Record};
 use zerocopy::IntoBytes;
 
+use crate::block::Type;
 use crate::codec::swap_on_big_endian;
 use crate::damage::{self, Damage, Fault, Hole, LostRecords};
 use crate::walk::{Place, Placed, Step, Walker};
@@ -90,8 +91,9 @@ impl<R: Read + Seek> Records<R> {
             let hole = match self.walker.next()? {
                 Step::End => return Ok(Found::End),
                 Step::Hole(hole) => hole,
-                Step::Block(block) if block.header.records() == 0 => continue,
+                Step::Block(block) if block.header.block_type != Type::Records as u8 => continue,
                 Step::Block(block) => match self.load(&block)? {
+                    Ok(()) if self.buffer.is_empty() => continue,
                     Ok(()) => return Ok(Found::Records(block.at)),
                     Err(fault) => {
                         let hole = block.hole(fault);

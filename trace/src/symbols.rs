@@ -45,6 +45,11 @@ impl Symbols {
         self.frames.insert(address, frames);
     }
 
+    /// Whether the frames of an address were kept, if only that it has none.
+    pub fn is_known(&self, address: u64) -> bool {
+        self.frames.contains_key(&address)
+    }
+
     /// The return addresses of a stack, innermost first; `None` if that stack was lost.
     pub fn addresses(&self, stack: u64) -> Option<&[u64]> {
         self.stacks.get(&stack).map(Vec::as_slice)

@@ -185,12 +185,15 @@ impl<R: Read + Seek> Walker<R> {
     /// A whole header that may follow here, after a hole or none.
     fn block(&mut self, block: Placed) -> Step {
         let Placed { at, header } = block;
-        if let Some((sequence, records)) = self.place.expected
-            && (header.sequence, header.records_before) != (sequence, records)
+        if let Some(expected) = self.place.expected
+            && expected != (header.sequence, header.records_before)
         {
             self.place.expected = Some((header.sequence, header.records_before));
-            let lost = LostRecords::Exactly(header.records_before.saturating_sub(records));
-            return Step::Hole(hole(at, 0, Fault::Missing, lost));
+            return Step::Hole(swallowed(
+                hole(at, 0, Fault::Missing, LostRecords::UNKNOWN),
+                Some(expected),
+                &header,
+            ));
         }
         self.place.finished = header.block_type == Type::Index as u8;
         if header.len() > self.source.len.saturating_sub(at) {
@@ -220,15 +223,11 @@ impl<R: Read + Seek> Walker<R> {
             };
             return Ok(Step::Hole(Hole { call_paths: true, ..hole }));
         };
-        let records = match self.place.expected {
-            Some((_, records)) => LostRecords::Exactly(next.header.records_before.saturating_sub(records)),
-            None => LostRecords::UNKNOWN,
-        };
+        let hole = hole(at, next.at - at, Fault::NoBlock, LostRecords::UNKNOWN);
+        let hole = swallowed(hole, self.place.expected, &next.header);
         self.place.at = next.at;
         self.place.expected = Some((next.header.sequence, next.header.records_before));
-        // What was here may have been stacks or frames.
-        let swallowed = hole(at, next.at - at, Fault::NoBlock, records);
-        Ok(Step::Hole(Hole { call_paths: true, ..swallowed }))
+        Ok(Step::Hole(hole))
     }
 
     fn search(&mut self, from: u64) -> Result<Option<Placed>, ReadError> {
@@ -275,4 +274,14 @@ fn hole(at: u64, bytes: u64, fault: Fault, records: LostRecords) -> Hole {
 /// Whether a block may come after what was read, with or without a hole between.
 fn follows(expected: Option<(u64, u64)>, header: &BlockHeader) -> bool {
     expected.is_none_or(|(sequence, records)| header.sequence >= sequence && header.records_before >= records)
+}
+
+/// Completes a hole by what its two sides tell: the next block that was expected, and the one that came.
+fn swallowed(hole: Hole, expected: Option<(u64, u64)>, next: &BlockHeader) -> Hole {
+    let Some((sequence, records)) = expected else { return Hole { call_paths: true, ..hole } };
+    let blocks = next.sequence.saturating_sub(sequence);
+    let lost = next.records_before.saturating_sub(records);
+    // A single block with records had no stacks.
+    let call_paths = blocks > u64::from(lost > 0);
+    Hole { records: LostRecords::Exactly(lost), call_paths, ..hole }
 }
