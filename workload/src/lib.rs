@@ -1,0 +1,131 @@
+//! Small programs that make the kernel work on page tables, each in its own way.
+//!
+//! One of them, `fork-exclusive`, triggers a known hazard; the others are controls in which there should be none.
+//! Every one of them checks that it did what it says, so that an empty trace is never taken for a clean one.
+//! Nothing here traces or judges: run a workload while lazymmu watches.
+//!
+//! Some fork, and a child of a process with several threads may hang, so run one in a process of its own that
+//! has a single thread (`lazymmu workload run NAME`).
+
+#![deny(unsafe_code)]
+
+mod advise;
+mod error;
+mod fork;
+mod fork_exclusive;
+mod procfs;
+mod range;
+mod sys;
+
+pub use error::Error;
+
+/// How many pages the controls work on. Each page is an entry, and each entry is read or written at least once
+/// inside a section.
+const PAGES: usize = 4096;
+
+/// A workload and what it is for.
+#[derive(Clone, Copy)]
+pub struct Workload {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it does to page tables.
+    pub what: &'static str,
+    /// What the kernel or the machine must have for it; empty if nothing special.
+    pub needs: &'static str,
+    run: fn() -> Result<Outcome, Error>,
+}
+
+impl std::fmt::Debug for Workload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workload").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What a workload did, in one line for the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// For example `4096 pages copied by fork and checked in both processes`.
+    pub summary: String,
+}
+
+impl Outcome {
+    fn new(summary: impl Into<String>) -> Self {
+        Self { summary: summary.into() }
+    }
+}
+
+const WORKLOADS: &[Workload] = &[
+    Workload {
+        name: "fork-exclusive",
+        what: "forks while a device has exclusive access to pages: restore_exclusive_pte writes the parent's \
+               entry inside copy_pte_range's section, which then reads it back",
+        needs: "root, and a kernel built with CONFIG_TEST_HMM",
+        run: fork_exclusive::run,
+    },
+    Workload {
+        name: "fork",
+        what: "forks a process with many anonymous pages (copy_pte_range)",
+        needs: "",
+        run: fork::run,
+    },
+    Workload {
+        name: "mprotect",
+        what: "takes the write permission from many pages and gives it back (change_pte_range)",
+        needs: "",
+        run: range::mprotect,
+    },
+    Workload {
+        name: "mremap",
+        what: "moves many pages, entry by entry, to another address (move_ptes)",
+        needs: "",
+        run: range::mremap,
+    },
+    Workload { name: "munmap", what: "unmaps many pages (zap_pte_range)", needs: "", run: range::munmap },
+    Workload {
+        name: "madvise",
+        what: "tells the kernel MADV_COLD, MADV_PAGEOUT, MADV_FREE and MADV_DONTNEED about many pages \
+               (madvise_cold_or_pageout_pte_range, madvise_free_pte_range, zap_pte_range)",
+        needs: "CONFIG_PROC_PAGE_MONITOR, by which it checks its effect",
+        run: advise::run,
+    },
+];
+
+/// Every workload.
+pub fn list() -> &'static [Workload] {
+    WORKLOADS
+}
+
+/// Runs a workload and returns when it is done and checked.
+pub fn run(name: &str) -> Result<Outcome, Error> {
+    let Some(workload) = WORKLOADS.iter().find(|workload| workload.name == name) else {
+        let known: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
+        return Err(Error::Unknown { name: name.to_owned(), known: known.join(", ") });
+    };
+    (workload.run)()
+}
+
+/// Unit tests run in threads of one process, where a fork of one would disturb the pages of another.
+#[cfg(test)]
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_name_lists_those_that_exist() {
+        let error = run("frok").unwrap_err().to_string();
+        assert!(error.contains("frok") && error.contains("fork-exclusive, fork, mprotect"), "{error}");
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<&str> = list().iter().map(|workload| workload.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), list().len());
+    }
+}

@@ -1,0 +1,73 @@
+//! What the kernel tells of this process's pages, by which a workload checks its effect.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::FileExt;
+
+use crate::error::{Attempt, Error};
+use crate::sys::{self, Region};
+
+const NEEDS_MONITOR: &str = "the kernel must be built with CONFIG_PROC_PAGE_MONITOR=y, and /proc be mounted";
+
+fn open(path: &str) -> Result<File, Error> {
+    File::open(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => {
+            Error::Missing { attempt: format!("open {path}"), lacking: NEEDS_MONITOR.to_owned() }
+        }
+        _ => Error::System { attempt: format!("open {path}"), source },
+    })
+}
+
+/// One figure of /proc/self/smaps (such as `LazyFree`) for a region, in pages.
+pub(crate) fn smaps_pages(region: &Region, field: &str) -> Result<usize, Error> {
+    let file = BufReader::new(open("/proc/self/smaps")?);
+    let start = format!("{:x}-", region.address());
+    let mut inside = false;
+    for line in file.lines() {
+        let line = line.attempt(|| "read /proc/self/smaps".to_owned())?;
+        if line.starts_with(|first: char| first.is_ascii_digit() || first.is_ascii_lowercase()) {
+            inside = line.trim_start_matches('0').starts_with(&start);
+        } else if let (true, Some(rest)) =
+            (inside, line.strip_prefix(field).and_then(|rest| rest.strip_prefix(':')))
+        {
+            let kib = rest.split_ascii_whitespace().next().and_then(|kib| kib.parse::<usize>().ok());
+            if let Some(kib) = kib {
+                return Ok(kib * 1024 / sys::page_size());
+            }
+        }
+    }
+    Err(Error::Missing {
+        attempt: format!("find {field} of the pages in /proc/self/smaps"),
+        lacking: NEEDS_MONITOR.to_owned(),
+    })
+}
+
+/// How the pages of a region are mapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mapped {
+    /// Entries that map a page.
+    pub(crate) present: usize,
+    /// Entries that hold something else: swap, or the mark of a device's exclusive access.
+    pub(crate) swapped: usize,
+}
+
+/// Counts the entries of a region by /proc/self/pagemap. It touches none of the pages.
+pub(crate) fn mapped(region: &Region) -> Result<Mapped, Error> {
+    // Documentation/admin-guide/mm/pagemap.rst: bit 63 present, bit 62 swapped.
+    let file = open("/proc/self/pagemap")?;
+    let mut words = vec![0u8; region.pages() * 8];
+    let offset = region.address() / sys::page_size() * 8;
+    file.read_exact_at(&mut words, offset as u64).attempt(|| "read /proc/self/pagemap".to_owned())?;
+    let mut mapped = Mapped::default();
+    for word in words.chunks_exact(8) {
+        let top = if cfg!(target_endian = "little") { word[7] } else { word[0] };
+        mapped.present += usize::from(top & 0x80 != 0);
+        mapped.swapped += usize::from(top & 0x40 != 0);
+    }
+    Ok(mapped)
+}
+
+/// Whether the machine has swap space.
+pub(crate) fn has_swap() -> bool {
+    std::fs::read_to_string("/proc/swaps").is_ok_and(|swaps| swaps.lines().count() > 1)
+}
