@@ -88,6 +88,10 @@ pub(crate) fn take_frames(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OverBudget;
 
+/// What a [`Frame`] takes beside its texts. A constant, for the limit belongs to the format and not to a platform.
+const FRAME_MEMORY: usize = 112;
+const _: () = assert!(size_of::<Frame>() <= FRAME_MEMORY);
+
 /// How much memory stacks and frames may still take. The writer keeps to it as well, so that a reader never has to
 /// stop at it in a trace that lazymmu wrote.
 pub(crate) struct Budget {
@@ -112,9 +116,8 @@ impl Budget {
     /// Accounts for the frames of an address.
     pub(crate) fn frames(&mut self, frames: &[Frame]) -> Result<(), OverBudget> {
         let text = |text: &Option<String>| text.as_ref().map_or(0, |text| 16 + text.len());
-        let each = |frame: &Frame| {
-            size_of::<Frame>() + 16 + frame.function.len() + text(&frame.module) + text(&frame.file)
-        };
+        let each =
+            |frame: &Frame| FRAME_MEMORY + frame.function.len() + text(&frame.module) + text(&frame.file);
         self.spend(64 + frames.iter().map(each).sum::<usize>())
     }
 }
