@@ -172,7 +172,7 @@ fn verdict(id: ProfileId, shown: &Occurrence, group: &[&Occurrence]) -> ProfileV
         (format!("{}; {}", write.why, access.why), write.source.verified() && access.source.verified())
     } else if write.does != Does::Queues {
         (write.why.to_owned(), write.source.verified())
-    } else if matches!(access.does, Does::ReadsThroughQueue | Does::FlushesFirst) {
+    } else if matches!(access.does, Does::InOrder | Does::FlushesFirst) {
         (access.why.to_owned(), access.source.verified())
     } else {
         (

@@ -11,7 +11,7 @@ use crate::outcome::{Gap, Losses, Outcome};
 use crate::pending::{Pending, Table, Write};
 use crate::profile::{Masks, ProfileMask};
 use crate::rules::{Encounter, RULES, Who};
-use crate::section::{self, Effect, Mode};
+use crate::section::{self, Effect, Mode, Trust};
 use crate::statistics::Statistics;
 use crate::tasks::{Names, SectionId, Sections};
 use crate::types::{CpuId, EntryAddr, Nanos, StackId, TaskId, TaskName};
@@ -129,14 +129,14 @@ impl Engine {
             return;
         }
         let (task, cpu) = (TaskId::of(record), CpuId(record.cpu));
-        let open = self.sections.find(task, cpu);
+        let open = self.find(task, cpu);
         let before = open.map(|id| self.sections.get(id).mode);
         let step = section::step(before, op, Mode::in_record(record));
-        if step.gap {
-            self.statistics.resynced += 1;
-            if let Some(id) = open {
-                self.drop_writes(id);
-            }
+        self.statistics.resynced += u64::from(step.trust == Trust::Gap);
+        if let Some(id) = open
+            && step.trust != Trust::Sure
+        {
+            self.drop_writes(id);
         }
         self.count(step.effect, step.mode);
         if let Some(id) = open
@@ -156,6 +156,17 @@ impl Engine {
         }
     }
 
+    /// The task's open section. If the task was moved and no record told of it, more than that may be missing, and
+    /// what was pending is forgotten.
+    #[inline]
+    fn find(&mut self, task: TaskId, cpu: CpuId) -> Option<SectionId> {
+        let id = self.sections.find(task, cpu)?;
+        if !self.sections.get(id).seen_on(cpu) {
+            self.drop_writes(id);
+        }
+        Some(id)
+    }
+
     fn count(&mut self, effect: Effect, mode: Mode) {
         let statistics = &mut self.statistics;
         match effect {
@@ -171,7 +182,7 @@ impl Engine {
     #[inline]
     fn access(&mut self, kind: Kind, record: &Record) {
         let (task, cpu) = (TaskId::of(record), CpuId(record.cpu));
-        let section = self.sections.find(task, cpu);
+        let section = self.find(task, cpu);
         let in_task = record.context() == Context::Task;
         let active = match section {
             Some(id) if in_task => self.sections.get(id).mode.active(),
@@ -185,12 +196,6 @@ impl Engine {
             return;
         }
         let changes = kind != Kind::Read;
-        if !in_task
-            && changes
-            && let Some(id) = section
-        {
-            self.settle(id, self.masks.on_interrupt_write);
-        }
         let first_flushed = self.masks.flushes_first[usize::from(record.op)];
         if active
             && !first_flushed.is_empty()
@@ -228,6 +233,7 @@ impl Engine {
             stack: StackId(record.stack),
             opener: section.opener,
             waits,
+            met_by: 0,
         };
         self.statistics.entries_written += u64::from(write.count);
         match self.pending.insert(write) {
@@ -241,21 +247,20 @@ impl Engine {
     #[inline]
     fn meet(&mut self, kind: Kind, record: &Record, task: TaskId) {
         let first = EntryAddr(record.entry);
-        let mut last = None;
         for index in 0..u64::from(record.count.max(1)) {
             let entry = first.advance(index);
-            let Some(pending) = self.pending.at(entry) else { continue };
-            // One access and one write are one hazard, however many entries both cover.
-            if last == Some(pending.write) {
-                continue;
+            if let Some(pending) = self.pending.at(entry) {
+                self.judge(kind, record, task, entry, pending);
             }
-            last = Some(pending.write);
-            self.judge(kind, record, task, entry, pending);
         }
     }
 
     #[cold]
     fn judge(&mut self, kind: Kind, record: &Record, task: TaskId, entry: EntryAddr, pending: Pending) {
+        // One access and one write are one hazard, however many entries both cover.
+        if !self.pending.meet(pending.write, self.statistics.records) {
+            return;
+        }
         let write = *self.pending.write(pending.write);
         let who = match (write.owner == task, record.context()) {
             (true, Context::Task) => Who::Writer,
@@ -330,6 +335,7 @@ impl Engine {
     fn switched(&mut self, record: &Record) {
         if let Some(id) = self.sections.find(TaskId::of(record), CpuId(record.cpu)) {
             self.settle(id, self.masks.on_switch);
+            self.sections.get(id).switched_out = true;
         }
     }
 
@@ -348,9 +354,16 @@ impl Engine {
     /// A task may have moved to that CPU and back, so what is in doubt is not only what was last seen there.
     fn lost(&mut self, record: &Record) {
         let kind = Kind::try_from(record.op).ok();
-        let count = record.value.max(1);
-        *self.losses.by_kind.entry(kind).or_default() += count;
-        *self.losses.by_cpu.entry(CpuId(record.cpu)).or_default() += count;
+        let cpu = (record.cpu != Record::ANY_CPU).then_some(CpuId(record.cpu));
+        if record.value == 0 {
+            self.losses.uncounted += 1;
+        } else {
+            for count in
+                [self.losses.by_kind.entry(kind).or_default(), self.losses.by_cpu.entry(cpu).or_default()]
+            {
+                *count = count.saturating_add(record.value);
+            }
+        }
         match kind {
             // A read changes nothing; these others change nothing that is kept here.
             Some(Kind::Read | Kind::TlbFlush | Kind::Fault | Kind::TaskName | Kind::Stack) => {}

@@ -48,8 +48,10 @@ pub enum Gap {
 /// Why a hazard may have been missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
-    /// Records were lost between the kernel and user space.
+    /// Records were lost between the kernel and here.
     Lost(u64),
+    /// Records were lost, nobody knows how many, this many times.
+    LostUncounted(u64),
     /// See [`Gap`].
     Gap(Gap),
     /// Deferrable writes that were not watched because the table of pending entries was full.
@@ -64,6 +66,10 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost(count) => write!(f, "{count} records were lost"),
+            Self::LostUncounted(1) => write!(f, "records may be missing at one place, how many is not known"),
+            Self::LostUncounted(places) => {
+                write!(f, "records may be missing at {places} places, how many is not known")
+            }
             Self::Gap(Gap::Damaged) => write!(f, "a part of the trace is damaged"),
             Self::Gap(Gap::CutOff) => write!(f, "the end of the trace is missing"),
             Self::Gap(Gap::Coverage) => write!(f, "not every access can be seen on this kernel"),
@@ -85,22 +91,25 @@ impl fmt::Display for Reason {
 pub struct Losses {
     /// By kind; `None` where that is not known.
     pub by_kind: BTreeMap<Option<Kind>, u64>,
-    /// By CPU.
-    pub by_cpu: BTreeMap<CpuId, u64>,
+    /// By CPU; `None` where that is not known.
+    pub by_cpu: BTreeMap<Option<CpuId>, u64>,
+    /// Losses of which the number is not known. They are not in the other counts.
+    pub uncounted: u64,
 }
 
 impl Losses {
-    /// All of them.
+    /// All that were counted.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.by_kind.values().sum()
+        self.by_kind.values().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     /// Those without which a hazard may have been missed. A call stack or a name only makes a report poorer.
     #[must_use]
     pub fn that_matter(&self) -> u64 {
         let matters = |kind: &Option<Kind>| !matches!(kind, Some(Kind::Stack | Kind::TaskName));
-        self.by_kind.iter().filter(|(kind, _)| matters(kind)).map(|(_, count)| count).sum()
+        let counts = self.by_kind.iter().filter(|(kind, _)| matters(kind));
+        counts.fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 }
 
@@ -129,6 +138,7 @@ impl Outcome {
     pub fn reasons(&self) -> Vec<Reason> {
         let counts = [
             (self.losses.that_matter(), Reason::Lost as fn(u64) -> Reason),
+            (self.losses.uncounted, Reason::LostUncounted),
             (self.statistics.untracked, Reason::TableFull),
             (self.statistics.unknown, Reason::Unknown),
             (self.statistics.resynced, Reason::Resynced),

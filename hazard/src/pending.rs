@@ -31,6 +31,8 @@ pub(crate) struct Write {
     pub(crate) opener: StackId,
     /// The profiles in which it still waits.
     pub(crate) waits: ProfileMask,
+    /// The number of the access that met it last.
+    pub(crate) met_by: u64,
 }
 
 /// Names a write in the table, until it is flushed.
@@ -94,6 +96,12 @@ impl Table {
     #[inline]
     pub(crate) fn write(&self, id: WriteId) -> &Write {
         &self.writes[id.0 as usize]
+    }
+
+    /// Takes note that an access met the write. False if the same access did so already, at another entry.
+    pub(crate) fn meet(&mut self, id: WriteId, access: u64) -> bool {
+        let write = &mut self.writes[id.0 as usize];
+        std::mem::replace(&mut write.met_by, access) != access
     }
 
     /// The profiles in which a write waits become fewer.
@@ -249,6 +257,7 @@ mod tests {
             stack: StackId::NONE,
             opener: StackId::NONE,
             waits: ProfileMask::ALL,
+            met_by: 0,
         }
     }
 

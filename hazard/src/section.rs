@@ -64,8 +64,18 @@ impl Effect {
 pub(crate) struct Step {
     pub(crate) mode: Mode,
     pub(crate) effect: Effect,
-    /// The counters do not follow from what was known: some call was never recorded.
-    pub(crate) gap: bool,
+    pub(crate) trust: Trust,
+}
+
+/// Whether the counters in the record follow from what was known of the task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// They do.
+    Sure,
+    /// They can be explained in two ways, and in one of them something was flushed that no record tells of.
+    Doubt,
+    /// They do not: some call was never recorded.
+    Gap,
 }
 
 /// One mode call. `before` is what is known of the task, `counters` what the record says of it afterwards.
@@ -78,32 +88,31 @@ pub(crate) fn step(before: Option<Mode>, op: Op, counters: Option<Mode>) -> Step
 
 fn with_counters(before: Option<Mode>, op: Op, after: Mode) -> Step {
     // Where nothing is known, assume what would have led here.
-    let (before, known) = match before {
-        Some(mode) => (mode, true),
-        None => (before_of(op, after), false),
-    };
-    let (expected, effect) = generic(before, op);
-    let step = |effect, gap| Step { mode: after, effect, gap };
+    let assumed = before.unwrap_or_else(|| before_of(op, after));
+    let (expected, effect) = generic(assumed, op);
     if after == expected {
-        step(effect, false)
-    } else if after == before {
-        // in_interrupt() is also true in a task that has softirqs off, and then every call returns at once.
-        step(if op == Op::Flush { effect } else { Effect::Nothing }, false)
-    } else {
-        // Whatever happened in between, this call did what its own counters say.
-        let (again, effect) = generic(before_of(op, after), op);
-        step(if again == after { effect } else { Effect::Nothing }, known)
+        return Step { mode: after, effect, trust: Trust::Sure };
     }
+    if after == assumed {
+        // in_interrupt() is also true in a task that has softirqs off, and then every call returns at once. But it
+        // may also be that one call was never recorded and this one made up for it.
+        let trust = if after.enable == 0 { Trust::Sure } else { Trust::Doubt };
+        return Step { mode: after, effect: Effect::Nothing, trust };
+    }
+    // Whatever happened in between, this call did what its own counters say.
+    let (again, effect) = generic(before_of(op, after), op);
+    let effect = if again == after { effect } else { Effect::Nothing };
+    Step { mode: after, effect, trust: if before.is_some() { Trust::Gap } else { Trust::Sure } }
 }
 
 /// The counters before a call that had its usual effect and left `after`.
 fn before_of(op: Op, after: Mode) -> Mode {
     let mut before = after;
     match op {
-        Op::Enter if after.active() => before.enable -= 1,
-        Op::Leave if after.pause == 0 => before.enable += 1,
+        Op::Enter if after.active() => before.enable = after.enable - 1,
+        Op::Leave if after.pause == 0 => before.enable = after.enable.saturating_add(1),
         Op::Pause => before.pause = after.pause.saturating_sub(1),
-        Op::Resume => before.pause += 1,
+        Op::Resume => before.pause = after.pause.saturating_add(1),
         _ => {}
     }
     before
@@ -116,7 +125,7 @@ fn generic(before: Mode, op: Op) -> (Mode, Effect) {
         Op::Enter if pause > 0 => (before, Effect::Nothing),
         Op::Enter => {
             let effect = if enable == 0 { Effect::Entered } else { Effect::EnteredInner };
-            (Mode { enable: enable + 1, pause }, effect)
+            (Mode { enable: enable.saturating_add(1), pause }, effect)
         }
         // A leave without an enter underflows in the kernel; here the section is just over.
         Op::Leave if pause > 0 || enable == 0 => (before, Effect::Nothing),
@@ -126,7 +135,7 @@ fn generic(before: Mode, op: Op) -> (Mode, Effect) {
         }
         Op::Pause => {
             let effect = if before.active() { Effect::Paused } else { Effect::Nothing };
-            (Mode { enable, pause: pause + 1 }, effect)
+            (Mode { enable, pause: pause.saturating_add(1) }, effect)
         }
         Op::Resume if pause == 0 => (before, Effect::Nothing),
         Op::Resume => {
@@ -148,5 +157,153 @@ fn without_counters(before: Mode, op: Op) -> Step {
         Op::Leave if before.enable > 0 => (Mode::default(), Effect::Left),
         _ => generic(before, op),
     };
-    Step { mode, effect, gap: false }
+    Step { mode, effect, trust: Trust::Sure }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(enable: u32, pause: u32) -> Mode {
+        Mode { enable, pause }
+    }
+
+    /// The calls of mm/tests/lazy_mmu_mode_kunit.c (7.2.13), in order, with the counters after each and what that test
+    /// expects of is_lazy_mmu_mode_active(). The effects are those of the comment in include/linux/pgtable.h:219-246.
+    const KUNIT: [(Op, Mode, bool, Effect); 10] = [
+        (Op::Enter, Mode { enable: 1, pause: 0 }, true, Effect::Entered),
+        // "Nested section"
+        (Op::Enter, Mode { enable: 2, pause: 0 }, true, Effect::EnteredInner),
+        (Op::Leave, Mode { enable: 1, pause: 0 }, true, Effect::LeftInner),
+        // "Paused section"
+        (Op::Pause, Mode { enable: 1, pause: 1 }, false, Effect::Paused),
+        // "No effect (paused)"
+        (Op::Enter, Mode { enable: 1, pause: 1 }, false, Effect::Nothing),
+        (Op::Leave, Mode { enable: 1, pause: 1 }, false, Effect::Nothing),
+        (Op::Pause, Mode { enable: 1, pause: 2 }, false, Effect::Nothing),
+        (Op::Resume, Mode { enable: 1, pause: 1 }, false, Effect::Nothing),
+        (Op::Resume, Mode { enable: 1, pause: 0 }, true, Effect::Resumed),
+        (Op::Leave, Mode { enable: 0, pause: 0 }, false, Effect::Left),
+    ];
+
+    #[test]
+    fn the_kernels_own_test() {
+        let mut before = mode(0, 0);
+        for (op, after, active, effect) in KUNIT {
+            assert_eq!(generic(before, op), (after, effect), "{op:?} by the rules alone");
+            let step = step(Some(before), op, Some(after));
+            assert_eq!((step.mode, step.effect, step.trust), (after, effect, Trust::Sure), "{op:?}");
+            assert_eq!(after.active(), active, "{op:?}");
+            before = after;
+        }
+    }
+
+    #[test]
+    fn the_whole_table() {
+        // Every call from every state of up to three sections and two pauses; * is a flush, by the comment above
+        // lazy_mmu_mode_enable() and the code after it.
+        for enable in 0..=3 {
+            for pause in 0..=2 {
+                let before = mode(enable, pause);
+                let paused = pause > 0;
+                let (after, flush) = match (paused, enable) {
+                    (true, _) => (before, false),
+                    (false, n) => (mode(n + 1, 0), false),
+                };
+                check(before, Op::Enter, after, flush);
+                let (after, flush) = match (paused, enable) {
+                    (true, _) | (false, 0) => (before, false),
+                    (false, n) => (mode(n - 1, 0), true),
+                };
+                check(before, Op::Leave, after, flush);
+                check(before, Op::Pause, mode(enable, pause + 1), !paused && enable > 0);
+                let after = if paused { mode(enable, pause - 1) } else { before };
+                check(before, Op::Resume, after, false);
+                check(before, Op::Flush, before, !paused && enable > 0);
+            }
+        }
+    }
+
+    fn check(before: Mode, op: Op, after: Mode, flushes: bool) {
+        let step = step(Some(before), op, Some(after));
+        assert_eq!(step.mode, after, "{op:?} from {before:?}");
+        assert_eq!(step.effect.flushes(), flushes, "{op:?} from {before:?}");
+        assert_eq!(step.trust, Trust::Sure, "{op:?} from {before:?}");
+    }
+
+    #[test]
+    fn with_softirqs_off_nothing_happens_but_it_is_not_certain() {
+        let held = mode(1, 0);
+        for op in [Op::Enter, Op::Leave, Op::Pause] {
+            let step = step(Some(held), op, Some(held));
+            assert_eq!((step.effect, step.trust), (Effect::Nothing, Trust::Doubt), "{op:?}");
+        }
+        let outside = step(Some(mode(0, 0)), Op::Enter, Some(mode(0, 0)));
+        assert_eq!((outside.effect, outside.trust), (Effect::Nothing, Trust::Sure));
+    }
+
+    #[test]
+    fn counters_that_do_not_follow_show_a_gap() {
+        // The leave and the next enter are missing, then two levels at once.
+        let step = step(Some(mode(1, 0)), Op::Enter, Some(mode(3, 0)));
+        assert_eq!((step.mode, step.effect, step.trust), (mode(3, 0), Effect::EnteredInner, Trust::Gap));
+    }
+
+    #[test]
+    fn the_first_record_of_a_task_is_believed() {
+        for (op, after, effect) in [
+            (Op::Enter, mode(1, 0), Effect::Entered),
+            (Op::Enter, mode(2, 0), Effect::EnteredInner),
+            (Op::Leave, mode(1, 0), Effect::LeftInner),
+            (Op::Leave, mode(0, 0), Effect::Left),
+            (Op::Pause, mode(2, 1), Effect::Paused),
+            (Op::Resume, mode(2, 0), Effect::Resumed),
+            (Op::Enter, mode(1, 1), Effect::Nothing),
+            (Op::Enter, mode(0, 0), Effect::Nothing),
+        ] {
+            let step = step(None, op, Some(after));
+            assert_eq!(
+                (step.mode, step.effect, step.trust),
+                (after, effect, Trust::Sure),
+                "{op:?} {after:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn before_7_0_there_is_no_nesting() {
+        let on = mode(1, 0);
+        for (before, op, after, effect) in [
+            (None, Op::Enter, on, Effect::Entered),
+            (Some(on), Op::Enter, on, Effect::EnteredInner),
+            (Some(on), Op::Flush, on, Effect::Flushed),
+            (Some(on), Op::Leave, mode(0, 0), Effect::Left),
+            (None, Op::Leave, mode(0, 0), Effect::Nothing),
+            (None, Op::Flush, mode(0, 0), Effect::Nothing),
+        ] {
+            let step = step(before, op, None);
+            assert_eq!((step.mode, step.effect), (after, effect), "{op:?} from {before:?}");
+        }
+    }
+
+    #[test]
+    fn counters_that_the_kernel_does_not_keep_are_none() {
+        use lazymmu_abi::Flags;
+        let record = Record { value: 1, memory: 0, flags: Flags::VALUE | Flags::MEMORY, ..Record::default() };
+        assert_eq!(Mode::in_record(&record), Some(mode(1, 0)));
+        assert_eq!(Mode::in_record(&Record { flags: 0, ..record }), None);
+        assert_eq!(Mode::in_record(&Record { value: u64::from(u32::MAX), ..record }), None);
+    }
+
+    #[test]
+    fn absurd_counters_do_not_overflow() {
+        let most = u32::MAX - 1;
+        for op in [Op::Enter, Op::Leave, Op::Flush, Op::Pause, Op::Resume] {
+            for before in [None, Some(mode(0, 0)), Some(mode(most, most)), Some(mode(u32::MAX, u32::MAX))] {
+                for after in [None, Some(mode(0, most)), Some(mode(most, 0)), Some(mode(most, most))] {
+                    step(before, op, after);
+                }
+            }
+        }
+    }
 }

@@ -19,6 +19,24 @@ pub(crate) struct Section {
     pub(crate) opener: StackId,
     /// The task's writes since the last flush.
     pub(crate) writes: Vec<WriteId>,
+    /// Where the task's last record came from.
+    cpu: CpuId,
+    /// Whether the task was switched out since.
+    pub(crate) switched_out: bool,
+}
+
+impl Section {
+    /// Takes note of a record of the task. Returns false if the task is on another CPU now and no record told that it
+    /// was switched out: then others may be missing as well.
+    #[inline]
+    pub(crate) fn seen_on(&mut self, cpu: CpuId) -> bool {
+        if self.cpu == cpu && !self.switched_out {
+            return true;
+        }
+        let told = self.cpu == cpu || self.switched_out;
+        (self.cpu, self.switched_out) = (cpu, false);
+        told
+    }
 }
 
 /// Names an open section.
@@ -63,11 +81,19 @@ impl Sections {
     /// Opens a section for a task that has none.
     pub(crate) fn open(&mut self, task: TaskId, cpu: CpuId, mode: Mode, opener: StackId) -> SectionId {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.store.push(Section { task: None, mode, opener, writes: Vec::new() });
+            self.store.push(Section {
+                task: None,
+                mode,
+                opener,
+                writes: Vec::new(),
+                cpu,
+                switched_out: false,
+            });
             self.store.len() - 1
         });
         let section = &mut self.store[index];
         (section.task, section.mode, section.opener) = (Some(task), mode, opener);
+        (section.cpu, section.switched_out) = (cpu, false);
         self.by_task.insert(task, index);
         self.remember(cpu, index);
         SectionId(index)

@@ -1,85 +1,205 @@
-//! The tables of the architectures. Data only; see [`super::table`] for how they are put together.
+//! The tables of the architectures. Data only: what each row means is in [`super::Row`], and the first row that names
+//! an operation counts. Lines are those of 7.2.13 unless another version is given.
+//!
+//! A maintainer who finds a row wrong changes it here and nowhere else.
 
 use lazymmu_abi::{Kind, Op};
 
 use super::{Does, FlushOn, FlushRow, Ops, Profile, ProfileId, Row, Source};
+
+/// The operations on PMDs and PUDs.
+macro_rules! upper_levels {
+    (writes) => {
+        Ops::These(&[Op::SetPmd, Op::SetPmdAt, Op::PmdClear, Op::SetPud, Op::SetPudAt, Op::PudClear])
+    };
+    (rmws) => {
+        Ops::These(&[
+            Op::PmdpHugeGetAndClear,
+            Op::PmdpSetWrprotect,
+            Op::PmdpEstablish,
+            Op::PmdpInvalidate,
+            Op::PmdpInvalidateAd,
+            Op::PmdpTestAndClearYoung,
+            Op::PmdpSetAccessFlags,
+            Op::PmdpHugeClearFlush,
+            Op::PmdpCollapseFlush,
+        ])
+    };
+    (reads) => {
+        Ops::These(&[Op::PmdpGet, Op::PmdpGetLockless, Op::PudpGet])
+    };
+}
 
 /// x86 as a Xen PV guest.
 pub(super) const XEN_PV: Profile = Profile {
     id: ProfileId::XenPv,
     name: "xen-pv",
     title: "x86, Xen PV guest",
-    summary: "stores to entries are queued as hypercalls",
+    summary: "stores to entries are queued as hypercalls, per CPU",
     rows: &[
         Row {
-            ops: Ops::These(&[Op::ModifyProtStart]),
-            does: Does::ReadsMemory,
-            why: "it is a plain read of memory on Xen, and the hypervisor has not done the write yet",
-            source: Source::Kernel("arch/x86/xen/mmu_pv.c, xen_ptep_modify_prot_start(), 7.2"),
+            ops: Ops::These(&[Op::SetPudAt]),
+            does: Does::AtOnce,
+            why: "set_pud_at() stores at once: it calls native_set_pud()",
+            source: Source::Kernel("arch/x86/include/asm/pgtable.h:1213 set_pud_at()"),
         },
         Row {
-            ops: Ops::These(&[Op::PtepSetAccessFlags, Op::ClearYoungDirty]),
+            ops: Ops::These(&[Op::SetPmd, Op::SetPmdAt, Op::PmdClear, Op::SetPud, Op::PudClear]),
             does: Does::Queues,
-            why: "it ends with a set_pte(), which is queued as a hypercall",
-            source: Source::Unverified(""),
+            why: "the store is queued as a hypercall, as the table page of a running process is pinned",
+            source: Source::Kernel("arch/x86/xen/mmu_pv.c:298 xen_set_pmd(), :482 xen_set_pud()"),
+        },
+        Row {
+            ops: Ops::These(&[Op::ModifyProtCommit]),
+            does: Does::Queues,
+            why: "the store is queued as a hypercall that keeps the accessed and dirty bits",
+            source: Source::Kernel("arch/x86/xen/mmu_pv.c:370 xen_ptep_modify_prot_commit()"),
         },
         Row {
             ops: Ops::Rest(Kind::Write),
             does: Does::Queues,
             why: "the store is queued as a hypercall",
-            source: Source::Unverified(""),
+            source: Source::Kernel(
+                "arch/x86/xen/mmu_pv.c:323 xen_batched_set_pte(); pte_clear() is set_pte(), \
+                 arch/x86/include/asm/paravirt.h:462",
+            ),
+        },
+        Row {
+            ops: Ops::These(&[Op::ModifyProtStart]),
+            does: Does::ReadsMemory,
+            why: "ptep_modify_prot_start() only reads memory on Xen, which the hypervisor has not written yet",
+            source: Source::Kernel("arch/x86/xen/mmu_pv.c:362 xen_ptep_modify_prot_start()"),
+        },
+        Row {
+            ops: Ops::These(&[Op::PtepSetAccessFlags, Op::PmdpSetAccessFlags]),
+            does: Does::Queues,
+            why: "it compares with memory, which the hypervisor has not written yet, and queues a set_pte()",
+            source: Source::Kernel("arch/x86/mm/pgtable.c:380 ptep_set_access_flags(), :393 for PMDs"),
+        },
+        Row {
+            ops: Ops::These(&[Op::PtepClear]),
+            does: Does::Queues,
+            why: "ptep_clear() queues a set_pte()",
+            source: Source::Kernel("include/linux/pgtable.h:700 ptep_clear()"),
+        },
+        Row {
+            ops: Ops::These(&[Op::ClearYoungDirty]),
+            does: Does::Queues,
+            why: "it clears the entry in memory at once and queues a set_pte() with what it found there",
+            source: Source::Kernel("include/linux/pgtable.h:675 clear_young_dirty_ptes()"),
         },
         Row {
             ops: Ops::Rest(Kind::Rmw),
             does: Does::AtOnce,
-            why: "the read-modify-write goes to memory at once, and the queued write overwrites it later",
-            source: Source::Unverified(""),
+            why: "the read-modify-write changes memory at once, and the hypervisor later puts the queued value over it",
+            source: Source::Kernel(
+                "arch/x86/include/asm/pgtable.h:1243 ptep_get_and_clear(), :1271 ptep_set_wrprotect()",
+            ),
         },
         Row {
             ops: Ops::Rest(Kind::Read),
             does: Does::ReadsMemory,
-            why: "the read gets the old value from memory, because the hypervisor has not done the write yet",
-            source: Source::Unverified(""),
+            why: "the read looks at memory, which the hypervisor has not written yet",
+            source: Source::Kernel("include/linux/pgtable.h:493 ptep_get(), which Xen does not replace"),
         },
     ],
     flushes: &[
-        FlushRow { on: FlushOn::ContextSwitch, source: Source::Unverified("") },
-        FlushRow { on: FlushOn::InterruptWrite, source: Source::Unverified("") },
-        FlushRow { on: FlushOn::BatchFull, source: Source::Unverified("") },
+        FlushRow {
+            on: FlushOn::ContextSwitch,
+            source: Source::Kernel("arch/x86/xen/enlighten_pv.c:420 xen_start_context_switch()"),
+        },
+        FlushRow {
+            on: FlushOn::BatchFull,
+            source: Source::Kernel("arch/x86/xen/multicalls.c:230: 32 calls or 512 bytes of arguments"),
+        },
+        // From an interrupt set_pte() is a hypercall of its own that leaves the queue alone (mmu_pv.c:343).
+        FlushRow {
+            on: FlushOn::InterruptWrite,
+            source: Source::Kernel(
+                "arch/x86/xen/mmu_pv.c:293, :383, :477: PMDs, PUDs and modify_prot_commit only",
+            ),
+        },
     ],
 };
 
-/// s390 with the series under review.
+/// The mail with the s390 series' main patch. Its v6, <cover.1784121418.git.agordeev@linux.ibm.com>, says that it only
+/// adds an exception for secure guests.
+const S390_SERIES: Source =
+    Source::Mail("<227ed305e14b04b97be34716426e369860efc99c.1783945507.git.agordeev@linux.ibm.com>");
+
+/// s390 with the series "s390/mm: Batch PTE updates in lazy MMU mode", which 7.2 does not have.
 pub(super) const S390: Profile = Profile {
     id: ProfileId::S390,
     name: "s390",
-    title: "s390 (series under review)",
-    summary: "stores to entries are queued and applied together",
+    title: "s390, with the series under review (v6)",
+    summary: "PTEs of the range named at enable are kept in a cache, per CPU, and stored together at leave",
     rows: &[
+        Row {
+            ops: upper_levels!(writes),
+            does: Does::AtOnce,
+            why: "only PTEs are kept in the cache; this store is done at once",
+            source: Source::Kernel(
+                "arch/s390/include/asm/pgtable.h:976 set_pmd(), which the series leaves alone",
+            ),
+        },
         Row {
             ops: Ops::Rest(Kind::Write),
             does: Does::Queues,
-            why: "the store is queued",
-            source: Source::Unverified(""),
+            why: "the store goes to the cache of the lazy MMU mode",
+            source: S390_SERIES,
+        },
+        Row {
+            ops: Ops::These(&[Op::PtepClearFlush, Op::PtepSetAccessFlags]),
+            does: Does::AtOnce,
+            why: "it works on memory with ptep_xchg_direct() and does not know of the cache",
+            source: Source::Kernel(
+                "arch/s390/include/asm/pgtable.h:1237 ptep_clear_flush(), :1339 ptep_set_access_flags(), which the \
+                 series leaves alone",
+            ),
+        },
+        Row {
+            ops: Ops::These(&[Op::PtepTrySet]),
+            does: Does::InOrder,
+            why: "s390 has no ptep_try_set(): the generic one does nothing",
+            source: Source::Kernel("include/linux/pgtable.h:1092 ptep_try_set()"),
+        },
+        Row {
+            ops: upper_levels!(rmws),
+            does: Does::AtOnce,
+            why: "only PTEs are kept in the cache; this works on memory at once",
+            source: Source::Kernel(
+                "arch/s390/include/asm/pgtable.h:1691 pmdp_xchg_direct(), which the series leaves alone",
+            ),
         },
         Row {
             ops: Ops::Rest(Kind::Rmw),
-            does: Does::AtOnce,
-            why: "the read-modify-write goes to memory at once",
-            source: Source::Unverified(""),
+            does: Does::InOrder,
+            why: "the accessor reads and changes what is in the cache",
+            source: S390_SERIES,
+        },
+        Row {
+            ops: upper_levels!(reads),
+            does: Does::ReadsMemory,
+            why: "only PTEs are kept in the cache",
+            source: Source::Kernel(
+                "arch/s390/include/asm/pgtable.h:995 pmdp_get(), which the series leaves alone",
+            ),
         },
         Row {
             ops: Ops::Rest(Kind::Read),
-            does: Does::ReadsThroughQueue,
-            why: "the accessor looks into the queue first; only a raw read of the entry would be stale",
-            source: Source::Unverified(""),
+            does: Does::InOrder,
+            why: "the accessor looks into the cache first; only a read around it (raw *ptep) is stale",
+            source: S390_SERIES,
         },
     ],
+    // Preemption is off while the cache is in use, so there is no context switch inside a section.
     flushes: &[],
 };
 
+/// An architecture that stores to entries at once and only defers the work that belongs to the store.
 macro_rules! stores_at_once {
-    ($id:ident, $name:literal, $title:literal, $summary:literal, $why:literal, $source:literal, $flushes:expr) => {
+    ($id:ident, $name:literal, $title:literal, $summary:literal, $why:literal, $writes:literal, $rmws:literal,
+     $flushes:expr) => {
         Profile {
             id: ProfileId::$id,
             name: $name,
@@ -90,19 +210,19 @@ macro_rules! stores_at_once {
                     ops: Ops::Rest(Kind::Write),
                     does: Does::AtOnce,
                     why: $why,
-                    source: Source::Kernel($source),
+                    source: Source::Kernel($writes),
                 },
                 Row {
                     ops: Ops::Rest(Kind::Rmw),
                     does: Does::AtOnce,
                     why: $why,
-                    source: Source::Kernel($source),
+                    source: Source::Kernel($rmws),
                 },
                 Row {
                     ops: Ops::Rest(Kind::Read),
                     does: Does::ReadsMemory,
-                    why: "the read sees the store that was done at once",
-                    source: Source::Kernel($source),
+                    why: "the read looks at memory",
+                    source: Source::Kernel("include/linux/pgtable.h:493 ptep_get()"),
                 },
             ],
             flushes: $flushes,
@@ -115,10 +235,16 @@ pub(super) const POWERPC_HASH: Profile = stores_at_once!(
     PowerpcHash,
     "powerpc-hash",
     "powerpc 64, hash MMU",
-    "",
-    "the store is done at once; only the hash table's flush waits",
-    "",
-    &[]
+    "flushes of the hash table and the TLB are batched, per CPU",
+    "the entry is stored at once; only the flush of the hash table waits",
+    "arch/powerpc/include/asm/book3s/64/hash.h:264 hash__set_pte_at()",
+    "arch/powerpc/include/asm/book3s/64/hash.h:186 hash__pte_update()",
+    &[FlushRow {
+        on: FlushOn::BatchFull,
+        source: Source::Kernel(
+            "arch/powerpc/mm/book3s64/hash_tlb.c:120 and :133: 192 entries, or another mm or page size"
+        ),
+    }]
 );
 
 /// sparc64.
@@ -126,10 +252,14 @@ pub(super) const SPARC64: Profile = stores_at_once!(
     Sparc64,
     "sparc64",
     "sparc64",
-    "",
-    "the store is done at once; only the TLB's flush waits",
-    "",
-    &[]
+    "flushes of the TSB and the TLB are batched, per CPU",
+    "the entry is stored at once; only the flush of the TSB and the TLB waits",
+    "arch/sparc/include/asm/pgtable_64.h:920 __set_pte_at()",
+    "arch/sparc/include/asm/pgtable_64.h:920 __set_pte_at(), which the generic accessors end in",
+    &[FlushRow {
+        on: FlushOn::BatchFull,
+        source: Source::Kernel("arch/sparc/mm/tlb.c:114: 192 entries, or another mm or page size"),
+    }]
 );
 
 /// arm64.
@@ -137,8 +267,12 @@ pub(super) const ARM64: Profile = stores_at_once!(
     Arm64,
     "arm64",
     "arm64",
-    "",
-    "the store is done at once; only the barriers for kernel mappings wait",
-    "",
-    &[]
+    "barriers after stores to kernel mappings wait, per task",
+    "the entry is stored at once; only the barriers after kernel mappings wait",
+    "arch/arm64/include/asm/pgtable.h:360 __set_pte_nosync()",
+    "arch/arm64/include/asm/pgtable.h:1352 __ptep_get_and_clear_anysz(), :1424 ___ptep_set_wrprotect()",
+    &[FlushRow {
+        on: FlushOn::ContextSwitch,
+        source: Source::Kernel("arch/arm64/kernel/process.c:750: a dsb at each switch"),
+    }]
 );

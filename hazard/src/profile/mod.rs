@@ -3,6 +3,9 @@
 //! [`table`] holds one table per architecture, written for the people who maintain that architecture: every row names
 //! the operations, what happens to them, one sentence for the report, and where in the kernel that was read. This
 //! module only turns the tables into the bit masks that the engine needs. It decides no rule.
+//!
+//! The engine keeps one pending write per entry for all profiles, so no profile may queue what `strict` does not; an
+//! architecture that queues more keeps it in order with the rest ([`Does::InOrder`]). A test holds the tables to that.
 
 mod arches;
 mod table;
@@ -90,8 +93,8 @@ pub enum Does {
     FlushesFirst,
     /// It only reads memory, whatever is in the queue.
     ReadsMemory,
-    /// It reads what the queue will put into memory.
-    ReadsThroughQueue,
+    /// It sees what the queue holds, and what it stores joins the queue: nothing can go wrong.
+    InOrder,
 }
 
 /// Something that empties the queue by itself.
@@ -108,7 +111,7 @@ pub struct FlushRow {
 pub enum FlushOn {
     /// The task is switched out.
     ContextSwitch,
-    /// An interrupt on the same CPU writes an entry.
+    /// An interrupt on the same CPU writes an entry. The engine does not count on it, as it depends on the operation.
     InterruptWrite,
     /// The queue is full. The engine does not count on it: whether it happens between two accesses depends on what
     /// else was in the queue.
@@ -134,7 +137,7 @@ impl Source {
     }
 }
 
-/// The operation's name; for a code that this version does not know, what it is instead.
+/// What the profile says of an operation.
 pub(crate) fn row_of(profile: &'static Profile, op: Op) -> &'static Row {
     let names = |row: &&Row| match row.ops {
         Ops::These(ops) => ops.contains(&op),
@@ -208,8 +211,6 @@ pub(crate) struct Masks {
     pub(crate) flushes_first: [ProfileMask; 256],
     /// Where a context switch empties the queue.
     pub(crate) on_switch: ProfileMask,
-    /// Where a write from an interrupt empties the queue.
-    pub(crate) on_interrupt_write: ProfileMask,
 }
 
 impl Masks {
@@ -219,7 +220,6 @@ impl Masks {
             sees_memory: [ProfileMask::NONE; 256],
             flushes_first: [ProfileMask::NONE; 256],
             on_switch: flushed_by(FlushOn::ContextSwitch),
-            on_interrupt_write: flushed_by(FlushOn::InterruptWrite),
         };
         for id in ProfileId::ALL {
             for op in Op::ALL {
@@ -246,4 +246,85 @@ fn flushed_by(event: FlushOn) -> ProfileMask {
     ProfileId::ALL.into_iter().fold(ProfileMask::NONE, |mask, id| {
         if id.profile().flushes.iter().any(|row| row.on == event) { mask.with(id) } else { mask }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ProfileId::{Arm64, PowerpcHash, S390, Strict, XenPv};
+    use super::*;
+
+    #[test]
+    fn tables_stand_where_their_id_says() {
+        for (index, id) in ProfileId::ALL.into_iter().enumerate() {
+            assert_eq!(id as usize, index);
+            assert_eq!(id.profile().id, id);
+        }
+    }
+
+    #[test]
+    fn every_operation_on_entries_is_in_every_table() {
+        for profile in &PROFILES {
+            for op in Op::ALL {
+                let on_entries = matches!(op.info().kind, Kind::Read | Kind::Write | Kind::Rmw);
+                let row = row_of(profile, *op);
+                assert_eq!(on_entries, !std::ptr::eq(row, &raw const NO_ENTRY), "{}: {op:?}", profile.name);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_fit_the_kind_of_their_operations() {
+        for profile in &PROFILES {
+            for op in Op::ALL {
+                let does = row_of(profile, *op).does;
+                match op.info().kind {
+                    Kind::Read => assert!(matches!(does, Does::ReadsMemory | Does::InOrder), "{op:?}"),
+                    Kind::Write => assert!(!matches!(does, Does::ReadsMemory), "{op:?}"),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_profile_queues_what_strict_does_not() {
+        let masks = Masks::new();
+        for op in Op::ALL {
+            let queues = masks.queues[*op as usize];
+            assert!(queues.is_empty() || queues.has(Strict), "{op:?}");
+        }
+    }
+
+    #[test]
+    fn every_row_says_why_and_where_from() {
+        for row in PROFILES.iter().flat_map(|profile| profile.rows) {
+            let (Source::Kernel(source) | Source::Mail(source) | Source::Unverified(source)) = row.source;
+            assert!(!row.why.is_empty() && !source.is_empty(), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn masks() {
+        let masks = Masks::new();
+        let of = |masks: &[ProfileMask; 256], op: Op, id| masks[op as usize].has(id);
+        for (op, id, queues, sees) in [
+            (Op::SetPtes, Strict, true, true),
+            (Op::SetPtes, XenPv, true, true),
+            (Op::SetPtes, S390, true, true),
+            (Op::SetPtes, Arm64, false, true),
+            (Op::SetPmd, S390, false, true),
+            (Op::SetPudAt, XenPv, false, true),
+            (Op::PtepGet, Strict, false, true),
+            (Op::PtepGet, S390, false, false),
+            (Op::WrprotectPtes, XenPv, false, true),
+            (Op::WrprotectPtes, S390, false, false),
+            (Op::PtepClearFlush, S390, false, true),
+            (Op::PtepClear, PowerpcHash, false, true),
+            (Op::ModifyProtStart, XenPv, false, true),
+        ] {
+            assert_eq!(of(&masks.queues, op, id), queues, "{op:?} queued on {id:?}");
+            assert_eq!(of(&masks.sees_memory, op, id), sees, "{op:?} sees memory on {id:?}");
+        }
+        assert!(masks.on_switch.has(XenPv) && !masks.on_switch.has(Strict));
+    }
 }

@@ -1,4 +1,4 @@
-//! The tables of the profiles, in the order of [`super::ProfileId`]. Data only.
+//! The tables in the order of [`super::ProfileId`], and that of the written contract. Data only.
 
 use lazymmu_abi::{Kind, Op};
 
@@ -9,9 +9,12 @@ use super::{Does, Ops, Profile, ProfileId, Row, Source};
 pub static PROFILES: [Profile; 6] =
     [STRICT, arches::XEN_PV, arches::S390, arches::POWERPC_HASH, arches::SPARC64, arches::ARM64];
 
-const CONTRACT: Source = Source::Kernel("include/linux/pgtable.h:196-206, 7.2");
+const CONTRACT: Source = Source::Kernel("include/linux/pgtable.h:197, 7.2.13 (6.12.117: :195)");
 
-/// The written contract.
+/// The written contract: reads after a write are not guaranteed to be up to date, and nothing is said of which writes.
+///
+/// A read-modify-write hands out or depends on the old value, so no architecture can put it off without looking at it;
+/// what it needs is that the entry is up to date when it comes.
 const STRICT: Profile = Profile {
     id: ProfileId::Strict,
     name: "strict",
@@ -19,27 +22,34 @@ const STRICT: Profile = Profile {
     summary: "any write may wait until the mode is left or flushed",
     rows: &[
         Row {
-            ops: Ops::These(&[Op::PtepSetAccessFlags, Op::ClearYoungDirty]),
-            does: Does::Queues,
-            why: "it ends with a set_pte(), which may wait until the mode is left or flushed",
-            source: Source::Kernel("mm/pgtable-generic.c, include/linux/pgtable.h, 7.2"),
-        },
-        Row {
             ops: Ops::Rest(Kind::Write),
             does: Does::Queues,
             why: "the write may wait until the mode is left or flushed",
             source: CONTRACT,
         },
         Row {
+            ops: Ops::These(&[
+                Op::PtepSetAccessFlags,
+                Op::PmdpSetAccessFlags,
+                Op::PtepClear,
+                Op::ClearYoungDirty,
+            ]),
+            does: Does::Queues,
+            why: "it reads memory and then ends in set_pte_at() or pte_clear(), which may wait",
+            source: Source::Kernel(
+                "mm/pgtable-generic.c:70, :112; include/linux/pgtable.h:700 ptep_clear(), :675 clear_young_dirty_ptes()",
+            ),
+        },
+        Row {
             ops: Ops::Rest(Kind::Rmw),
             does: Does::AtOnce,
-            why: "a read-modify-write works on memory at once, which may not have the write yet",
+            why: "a read-modify-write works on memory, which may not have the write yet and get it afterwards",
             source: CONTRACT,
         },
         Row {
             ops: Ops::Rest(Kind::Read),
             does: Does::ReadsMemory,
-            why: "the read looks at memory, which may not have the write yet",
+            why: "a read looks at memory, which may not have the write yet",
             source: CONTRACT,
         },
     ],
