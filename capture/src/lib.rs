@@ -1,1 +1,33 @@
 //! Loads the eBPF programs, drains their ring and accounts for losses.
+//!
+//! [`Capture::open`] checks what can be checked, loads and attaches; [`Capture::next_batch`] gives what came in,
+//! in the order of the ring; [`Capture::stop`] detaches, gives the rest and says whether everything that was
+//! produced was seen. Nothing here judges a record, writes a file or prints.
+//!
+//! Every call is inside a tokio runtime with its I/O and time drivers.
+
+#![deny(unsafe_code)]
+
+mod capture;
+mod error;
+mod hooks;
+mod item;
+mod kernel;
+mod loss;
+mod object;
+// The build script's part that reads stamps, for its tests.
+#[cfg(test)]
+#[path = "../build/stamp.rs"]
+mod stamp;
+#[cfg(test)]
+mod stamp_tests;
+#[allow(unsafe_code)]
+mod sys;
+
+pub use capture::{Capture, Options};
+pub use error::{Class, Error};
+pub use hooks::{HOOKS, Hook, LoadedHook};
+pub use item::{Item, Stack};
+pub use lazymmu_abi::Scope;
+pub use loss::Totals;
+pub use object::has_object;

@@ -1,0 +1,200 @@
+//! The running kernel: whether it can be traced, what the programs must be told of it, what a trace says of it.
+//!
+//! The checks are cheap and come before the first bpf() call, so that the message names the cause. Nothing is
+//! loaded here.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use lazymmu_abi::{Scope, Settings};
+use lazymmu_inspect::btf::{Btf, BtfError, RUNNING_KERNEL};
+use lazymmu_inspect::build_id::BuildId;
+use lazymmu_trace::Kernel;
+
+use crate::{Error, hooks};
+
+/// Bits of the capability sets (include/uapi/linux/capability.h).
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
+const CAP_BPF: u32 = 39;
+
+/// What the programs read in `struct task_struct`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offsets {
+    /// `lazy_mmu_state.enable_count` and `lazy_mmu_state.pause_count`; `None` before 7.0.
+    pub(crate) state: Option<(u32, u32)>,
+    /// `pid`
+    pub(crate) pid: u32,
+}
+
+const TASK: &str = "task_struct";
+const ENABLE_COUNT: &str = "lazy_mmu_state.enable_count";
+const PAUSE_COUNT: &str = "lazy_mmu_state.pause_count";
+const PID: &str = "pid";
+
+/// Says why this process cannot capture on this kernel, or what the programs must know.
+pub(crate) fn check() -> Result<Offsets, Error> {
+    if let Ok(status) = fs::read_to_string("/proc/self/status") {
+        check_capabilities(&status)?;
+    }
+    let btf = Btf::from_file(RUNNING_KERNEL).map_err(|error| match error {
+        BtfError::Missing(_) => Error::NoBtf,
+        other => Error::Btf(other),
+    })?;
+    hooks::check(&btf)?;
+    if let Ok(lockdown) = fs::read_to_string("/sys/kernel/security/lockdown") {
+        check_lockdown(&lockdown)?;
+    }
+    Offsets::find(&btf)
+}
+
+/// An unreadable status says nothing; then the kernel's own answer to bpf() decides.
+fn check_capabilities(status: &str) -> Result<(), Error> {
+    let Some(effective) = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+    else {
+        return Ok(());
+    };
+    let has = |capability: u32| effective & (1 << capability) != 0;
+    // CAP_SYS_ADMIN stands for both (bpf_capable and perfmon_capable in include/linux/capability.h).
+    if has(CAP_SYS_ADMIN) {
+        return Ok(());
+    }
+    let missing: Vec<&str> = [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")]
+        .into_iter()
+        .filter_map(|(capability, name)| (!has(capability)).then_some(name))
+        .collect();
+    match missing.as_slice() {
+        [] => Ok(()),
+        [one] => Err(Error::NotPermitted { reason: format!("the process lacks {one}") }),
+        _ => Err(Error::NotPermitted { reason: format!("the process lacks {}", missing.join(" and ")) }),
+    }
+}
+
+/// The mode in force stands in brackets. Only confidentiality locks bpf_probe_read_kernel()
+/// (LOCKDOWN_BPF_READ_KERNEL in include/linux/security.h, 6.12 and 7.2).
+fn check_lockdown(modes: &str) -> Result<(), Error> {
+    if modes.contains("[confidentiality]") { Err(Error::Lockdown) } else { Ok(()) }
+}
+
+impl Offsets {
+    fn find(btf: &Btf) -> Result<Self, Error> {
+        let offset = |member| btf.member_offset(TASK, member).map_err(Error::Btf);
+        let state = match (offset(ENABLE_COUNT)?, offset(PAUSE_COUNT)?) {
+            (Some(enable), Some(pause)) => Some((enable, pause)),
+            (None, None) => None,
+            (None, _) => return Err(Error::NoMember { structure: TASK, member: ENABLE_COUNT }),
+            (_, None) => return Err(Error::NoMember { structure: TASK, member: PAUSE_COUNT }),
+        };
+        let pid = offset(PID)?.ok_or(Error::NoMember { structure: TASK, member: PID })?;
+        Ok(Self { state, pid })
+    }
+
+    /// What the programs are told.
+    pub(crate) fn settings(self, scope: Scope, wake_step: u32) -> Settings {
+        let (enable_count, pause_count) = self.state.unwrap_or((Settings::NO_OFFSET, Settings::NO_OFFSET));
+        Settings { scope: scope as u32, enable_count, pause_count, pid: self.pid, wake_step, reserved: 0 }
+    }
+
+    fn by_name(self) -> BTreeMap<String, u32> {
+        let mut offsets = BTreeMap::from([(format!("{TASK}.{PID}"), self.pid)]);
+        if let Some((enable, pause)) = self.state {
+            offsets.insert(format!("{TASK}.{ENABLE_COUNT}"), enable);
+            offsets.insert(format!("{TASK}.{PAUSE_COUNT}"), pause);
+        }
+        offsets
+    }
+}
+
+/// Bytes of a page.
+pub(crate) fn page_size() -> u32 {
+    // Page sizes are at most 64 KiB on every architecture.
+    u32::try_from(rustix::param::page_size()).unwrap_or(4096)
+}
+
+/// What a trace says of this kernel.
+pub(crate) fn describe(offsets: Offsets) -> Kernel {
+    let name = rustix::system::uname();
+    let architecture = name.machine().to_string_lossy().into_owned();
+    Kernel {
+        release: name.release().to_string_lossy().into_owned(),
+        version: name.version().to_string_lossy().into_owned(),
+        build_id: BuildId::of_running_kernel().ok().map(|id| id.to_string()),
+        pte_layout: architecture.clone(),
+        architecture,
+        page_size: page_size(),
+        cpus: possible_cpus(Path::new("/sys/devices/system/cpu/possible")),
+        btf_offsets: offsets.by_name(),
+    }
+}
+
+fn possible_cpus(path: &Path) -> u32 {
+    let listed = fs::read_to_string(path).ok().and_then(|list| highest_in(&list));
+    listed.map_or(1, |highest| highest + 1)
+}
+
+/// The highest number in a list like `0-3,8`.
+fn highest_in(list: &str) -> Option<u32> {
+    list.trim().rsplit([',', '-']).next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Offsets, check_capabilities, check_lockdown, highest_in};
+    use crate::{Class, Error};
+    use lazymmu_abi::{Scope, Settings};
+
+    fn status(effective: u64) -> String {
+        format!("Name:\tcat\nCapPrm:\tffffffffffffffff\nCapEff:\t{effective:016x}\nCapBnd:\t0\n")
+    }
+
+    #[test]
+    fn the_capabilities_that_are_missing_are_named() {
+        for (effective, wanted) in [
+            (0, Some("the process lacks CAP_BPF and CAP_PERFMON")),
+            (1 << 39, Some("the process lacks CAP_PERFMON")),
+            (1 << 38, Some("the process lacks CAP_BPF")),
+            (3 << 38, None),
+            (1 << 21, None),
+        ] {
+            match (check_capabilities(&status(effective)), wanted) {
+                (Ok(()), None) => {}
+                (Err(error), Some(wanted)) => {
+                    assert!(error.to_string().contains(wanted), "{error}");
+                    assert_eq!(error.class(), Class::NotPermitted);
+                }
+                (other, _) => panic!("{effective:x}: {other:?}"),
+            }
+        }
+        assert!(check_capabilities("Name:\tcat\n").is_ok());
+    }
+
+    #[test]
+    fn only_confidentiality_stops_a_capture() {
+        assert!(check_lockdown("[none] integrity confidentiality\n").is_ok());
+        assert!(check_lockdown("none [integrity] confidentiality\n").is_ok());
+        assert!(matches!(check_lockdown("none integrity [confidentiality]\n"), Err(Error::Lockdown)));
+    }
+
+    #[test]
+    fn a_kernel_without_counters_gives_no_offsets() {
+        let old = Offsets { state: None, pid: 1000 };
+        let settings = old.settings(Scope::Sections, 512);
+        assert_eq!((settings.enable_count, settings.pause_count), (Settings::NO_OFFSET, Settings::NO_OFFSET));
+        assert_eq!(old.by_name().len(), 1);
+        let new = Offsets { state: Some((2000, 2001)), pid: 1000 };
+        assert_eq!(new.settings(Scope::All, 512).pause_count, 2001);
+        assert_eq!(new.by_name()["task_struct.lazy_mmu_state.enable_count"], 2000);
+    }
+
+    #[test]
+    fn cpu_lists() {
+        assert_eq!(highest_in("0\n"), Some(0));
+        assert_eq!(highest_in("0-3\n"), Some(3));
+        assert_eq!(highest_in("0-3,8,12-15\n"), Some(15));
+        assert_eq!(highest_in("\n"), None);
+    }
+}

@@ -1,0 +1,151 @@
+//! What was lost: the programs' counters, and the records that tell of it.
+
+use aya::maps::{MapData, PerCpuArray};
+use lazymmu_abi::{Counters, Flags, KINDS, Kind, Record};
+use lazymmu_trace::Losses;
+use zerocopy::FromBytes as _;
+
+use crate::Error;
+
+/// The name of the map.
+pub(crate) const COUNTERS: &str = "COUNTERS";
+
+/// [`Counters`] as words, which aya can read by itself.
+type Words = [u64; size_of::<Counters>() / 8];
+
+/// The counters of every CPU.
+pub(crate) struct CounterMap(PerCpuArray<MapData, Words>);
+
+/// How a capture ended: `seen` + what was lost = `produced`, or something is wrong with the account itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Items that the programs wanted to send, and hits for which the kernel did not run them.
+    pub produced: u64,
+    /// Items that came out of the ring. `Lost` records are not counted.
+    pub seen: u64,
+    /// What was lost, by CPU and kind. Kind 0 on [`Record::ANY_CPU`] are the hits for which the kernel did not run
+    /// a program, because it was running on that CPU already.
+    pub lost: Vec<Losses>,
+}
+
+impl Totals {
+    /// Everything that was lost.
+    pub fn lost(&self) -> u64 {
+        self.lost.iter().fold(0, |sum, losses| sum.saturating_add(losses.count))
+    }
+
+    /// Whether every item is accounted for.
+    pub fn balanced(&self) -> bool {
+        self.seen.saturating_add(self.lost()) == self.produced
+    }
+
+    /// The same for the trailer of a trace.
+    pub fn counters(&self) -> lazymmu_trace::Counters {
+        lazymmu_trace::Counters { produced: self.produced, lost: self.lost.clone() }
+    }
+}
+
+impl CounterMap {
+    pub(crate) fn new(map: aya::maps::Map) -> Result<Self, Error> {
+        let map = PerCpuArray::try_from(map).map_err(|source| Error::Map { name: COUNTERS, source })?;
+        Ok(Self(map))
+    }
+
+    /// Reads them, a CPU at a time.
+    pub(crate) fn read(&self) -> Result<Vec<Counters>, Error> {
+        let values = self.0.get(&0, 0).map_err(|source| Error::Map { name: COUNTERS, source })?;
+        values
+            .iter()
+            .map(|words| {
+                Counters::read_from_bytes(zerocopy::IntoBytes::as_bytes(words))
+                    .map_err(|_| Error::Mismatch(COUNTERS))
+            })
+            .collect()
+    }
+}
+
+/// The totals of what was counted.
+pub(crate) fn totals(counters: &[Counters], seen: u64, misses: u64) -> Totals {
+    let produced = counters.iter().flat_map(|cpu| cpu.produced).sum::<u64>() + misses;
+    let mut lost: Vec<Losses> = by_cpu_and_kind(counters, |cpu| cpu.lost).collect();
+    if misses > 0 {
+        lost.push(Losses { cpu: Record::ANY_CPU, kind: 0, count: misses });
+    }
+    Totals { produced, seen, lost }
+}
+
+/// The records for what was lost and is told by no record in the ring.
+pub(crate) fn untold(counters: &[Counters], now: u64) -> impl Iterator<Item = Record> {
+    by_cpu_and_kind(counters, |cpu| cpu.untold).map(move |losses| lost_record(losses, now))
+}
+
+/// The record for hits for which the kernel did not run a program.
+pub(crate) fn missed(count: u64, now: u64) -> Record {
+    lost_record(Losses { cpu: Record::ANY_CPU, kind: 0, count }, now)
+}
+
+fn lost_record(losses: Losses, now: u64) -> Record {
+    Record {
+        time: now,
+        value: losses.count,
+        cpu: losses.cpu,
+        kind: Kind::Lost as u8,
+        op: losses.kind,
+        flags: Flags::VALUE,
+        ..Record::default()
+    }
+}
+
+fn by_cpu_and_kind(
+    counters: &[Counters],
+    part: impl Fn(&Counters) -> [u64; KINDS],
+) -> impl Iterator<Item = Losses> {
+    counters.iter().zip(0..).flat_map(move |(counters, cpu)| {
+        part(counters).into_iter().zip(0..).filter(|(count, _)| *count > 0).map(move |(count, kind)| Losses {
+            cpu,
+            kind,
+            count,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{missed, totals, untold};
+    use lazymmu_abi::{Counters, Flags, Kind, Record};
+
+    fn two_cpus() -> [Counters; 2] {
+        let mut cpus = [Counters::default(); 2];
+        cpus[0].produced[Kind::Read as usize] = 10;
+        cpus[1].produced[Kind::Write as usize] = 5;
+        cpus[1].lost[Kind::Write as usize] = 3;
+        cpus[1].untold[Kind::Write as usize] = 2;
+        cpus
+    }
+
+    #[test]
+    fn the_account_is_balanced_only_if_nothing_is_missing() {
+        let whole = totals(&two_cpus(), 12, 0);
+        assert_eq!((whole.produced, whole.lost(), whole.balanced()), (15, 3, true));
+        assert!(!totals(&two_cpus(), 11, 0).balanced());
+        assert!(!totals(&two_cpus(), 13, 0).balanced());
+    }
+
+    #[test]
+    fn skipped_hits_are_produced_and_lost() {
+        let totals = totals(&two_cpus(), 12, 4);
+        assert_eq!((totals.produced, totals.lost(), totals.balanced()), (19, 7, true));
+        assert_eq!(totals.counters().lost.last().unwrap().cpu, Record::ANY_CPU);
+    }
+
+    #[test]
+    fn what_no_record_in_the_ring_tells_is_told() {
+        let records: Vec<Record> = untold(&two_cpus(), 99).collect();
+        assert_eq!(records.len(), 1);
+        let record = records[0];
+        assert_eq!((record.time, record.cpu, record.known_value()), (99, 1, Some(2)));
+        assert_eq!((record.kind, record.op), (Kind::Lost as u8, Kind::Write as u8));
+        assert_eq!(missed(4, 1).op, 0);
+        assert_eq!(missed(4, 1).flags, Flags::VALUE);
+    }
+}

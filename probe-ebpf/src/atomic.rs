@@ -1,0 +1,49 @@
+//! Atomic changes of words that programs share: `core` offers none on this target.
+//!
+//! An interrupt on the same CPU cannot come between the load and the store of one of these.
+
+use core::arch::asm;
+
+/// Adds to a word.
+///
+/// # Safety
+///
+/// `word` must be aligned memory of a map that programs may write.
+#[inline(always)]
+pub(crate) unsafe fn add(word: *mut u64, by: u64) {
+    // SAFETY: the caller's promise; one instruction that writes nothing else.
+    unsafe { asm!("lock *(u64 *)({word} + 0) += {by}", word = in(reg) word, by = in(reg) by) };
+}
+
+/// Puts a value into a word and returns what was there.
+///
+/// # Safety
+///
+/// As for [`add`].
+#[inline(always)]
+pub(crate) unsafe fn swap(word: *mut u64, value: u64) -> u64 {
+    let mut value = value;
+    // SAFETY: the caller's promise; one instruction that writes nothing else.
+    unsafe { asm!("{value} = xchg_64({word} + 0, {value})", word = in(reg) word, value = inout(reg) value) };
+    value
+}
+
+/// A flag that the first program to ask for it gets.
+#[repr(transparent)]
+pub(crate) struct Once(core::cell::UnsafeCell<u64>);
+
+// SAFETY: only reached through `swap`.
+unsafe impl Sync for Once {}
+
+impl Once {
+    pub(crate) const fn new() -> Self {
+        Self(core::cell::UnsafeCell::new(0))
+    }
+
+    /// True for the first caller.
+    #[inline(always)]
+    pub(crate) fn first(&self) -> bool {
+        // SAFETY: a static that is not constant lies in a map of the object, aligned.
+        unsafe { self.0.get().read_volatile() == 0 && swap(self.0.get(), 1) == 0 }
+    }
+}

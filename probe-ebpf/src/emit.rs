@@ -1,0 +1,143 @@
+//! The way into the ring, and the account of what did not get in.
+//!
+//! Each item is counted as produced before room is asked for. Without room it is counted as lost, and the next
+//! item of that CPU is sent only after `Lost` records that tell of it: a loss is never told after something that
+//! came later. All counters are per CPU, and atomic, because the programs of one CPU nest.
+
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
+use lazymmu_abi::{Counters, Flags, KINDS, Kind, Record, StackItem};
+
+use crate::atomic::{add, swap};
+use crate::maps::{self, COUNTERS, RING};
+use crate::task;
+
+/// The slot of a loss that is not one record of a known kind.
+const UNKNOWN: usize = 0;
+
+/// The bytes that the ring keeps before each item (BPF_RINGBUF_HDR_SZ).
+const HEADER: u64 = 8;
+
+/// A record of the current task, here and now.
+#[inline(always)]
+pub(crate) fn record(kind: Kind, op: u8) -> Record {
+    let (tid, tgid) = task::current_ids();
+    Record { time: now(), tid, tgid, cpu: cpu(), kind: kind as u8, op, ..Record::default() }
+}
+
+/// Sends a record. False if it was lost.
+#[inline(always)]
+pub(crate) fn send(record: &Record, kind: Kind) -> bool {
+    output(record, kind)
+}
+
+/// Sends a call stack. False if it was lost.
+#[inline(always)]
+pub(crate) fn send_stack(item: &StackItem) -> bool {
+    output(item, Kind::Stack)
+}
+
+/// Counts that something is missing that cannot be told as a number of records of one kind.
+#[inline(always)]
+pub(crate) fn lose_unknown() {
+    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+        // SAFETY: `counters` is this CPU's whole value of the map.
+        unsafe {
+            add(&raw mut (*counters).produced[UNKNOWN], 1);
+            lose(counters, UNKNOWN);
+        }
+    }
+}
+
+#[inline(always)]
+fn output<T>(item: &T, kind: Kind) -> bool {
+    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return false };
+    let kind = kind as usize;
+    // SAFETY: `counters` is this CPU's whole value of the map, and `kind` is below KINDS.
+    unsafe {
+        add(&raw mut (*counters).produced[kind], 1);
+        let told = core::ptr::read_volatile(&raw const (*counters).untold_total) == 0 || tell() == 0;
+        if told && RING.output::<T>(item, wake::<T>()).is_ok() {
+            return true;
+        }
+        lose(counters, kind);
+    }
+    false
+}
+
+/// Sends a `Lost` record for each kind of which this CPU has lost something since it last told. Returns how many
+/// kinds are still untold because the ring has no room.
+///
+/// A subprogram of its own, so that the rare path is verified and compiled once.
+#[inline(never)]
+fn tell() -> u64 {
+    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return 1 };
+    for kind in 0..KINDS {
+        // SAFETY: `counters` is this CPU's whole value of the map and `kind` is below KINDS.
+        let untold = unsafe { &raw mut (*counters).untold[kind] };
+        // SAFETY: as above.
+        if unsafe { untold.read_volatile() } == 0 {
+            continue;
+        }
+        // Room first: what is taken from `untold` must be told.
+        let Some(mut entry) = RING.reserve::<Record>(0) else { return 1 };
+        // SAFETY: as above.
+        let count = unsafe { swap(untold, 0) };
+        // SAFETY: as above.
+        unsafe { add(&raw mut (*counters).untold_total, count.wrapping_neg()) };
+        entry.write(Record {
+            time: now(),
+            value: count,
+            cpu: cpu(),
+            kind: Kind::Lost as u8,
+            op: kind as u8,
+            flags: Flags::VALUE,
+            ..Record::default()
+        });
+        if count == 0 {
+            // A program that interrupted this one here has told it.
+            entry.discard(BPF_RB_NO_WAKEUP.into());
+        } else {
+            entry.submit(wake::<Record>());
+        }
+    }
+    0
+}
+
+/// Whether the next item of this type is to wake the reader.
+///
+/// The reader looks by itself many times a second, so it is woken only when the ring fills faster than that: each
+/// time the unread part grows over a multiple of the step. Two CPUs that grow it over that at the same moment may
+/// both miss it; then the next step wakes.
+#[inline(always)]
+fn wake<T>() -> u64 {
+    let unread = RING.query(BPF_RB_AVAIL_DATA.into()) + size_of::<T>() as u64 + HEADER;
+    let below = unread & u64::from(maps::wake_step() - 1);
+    let flag = if below < size_of::<T>() as u64 + HEADER { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+    flag.into()
+}
+
+/// # Safety
+///
+/// `counters` must be this CPU's value of the map and `kind` below `KINDS`.
+#[inline(always)]
+unsafe fn lose(counters: *mut Counters, kind: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        add(&raw mut (*counters).lost[kind], 1);
+        add(&raw mut (*counters).untold[kind], 1);
+        add(&raw mut (*counters).untold_total, 1);
+    }
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: the helper has no precondition.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+#[inline(always)]
+fn cpu() -> u16 {
+    // SAFETY: the helper has no precondition.
+    unsafe { bpf_get_smp_processor_id() as u16 }
+}

@@ -1,0 +1,75 @@
+//! The maps and the global that the programs share with user space.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
+use lazymmu_abi::{Counters, Scope, Settings, StackItem};
+
+/// Everything that user space reads, in the order of reservation. User space sets the size.
+#[map]
+pub(crate) static RING: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// What was produced and lost.
+#[map]
+pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where each program builds its call stack: [`crate::stack::Slot`] is the index.
+#[map]
+pub(crate) static SCRATCH: PerCpuArray<StackItem> = PerCpuArray::with_max_entries(crate::stack::SLOTS, 0);
+
+/// How many sections each task (by tid) is in, on kernels that keep no such count. One entry per task that is in a
+/// section at this moment, so far less than there are tasks.
+#[map]
+pub(crate) static SECTIONS: HashMap<u32, u32> = HashMap::with_max_entries(8192, 0);
+
+/// The ids of stacks that were sent. A stack whose id was evicted is sent again, which does no harm.
+#[map]
+pub(crate) static SENT: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16384, 0);
+
+/// The names that were sent, by tid. The same holds.
+#[map]
+pub(crate) static NAMES: LruHashMap<u32, [u64; 2]> = LruHashMap::with_max_entries(8192, 0);
+
+/// Overridden by user space at load.
+#[unsafe(no_mangle)]
+static SETTINGS: Settings = Settings {
+    scope: Scope::Sections as u32,
+    enable_count: Settings::NO_OFFSET,
+    pause_count: Settings::NO_OFFSET,
+    pid: Settings::NO_OFFSET,
+    wake_step: 1 << 21,
+    reserved: 0,
+};
+
+/// Reads one setting. Volatile, because the compiler must not use the value that stands above; one word at a time,
+/// because then the verifier knows it as a constant.
+macro_rules! setting {
+    ($field:ident) => {{
+        // SAFETY: the field is initialised and nothing writes it once the programs are loaded.
+        unsafe { core::ptr::read_volatile(&raw const SETTINGS.$field) }
+    }};
+}
+
+#[inline(always)]
+pub(crate) fn scope() -> u32 {
+    setting!(scope)
+}
+
+#[inline(always)]
+pub(crate) fn enable_count_offset() -> u32 {
+    setting!(enable_count)
+}
+
+#[inline(always)]
+pub(crate) fn pause_count_offset() -> u32 {
+    setting!(pause_count)
+}
+
+#[inline(always)]
+pub(crate) fn pid_offset() -> u32 {
+    setting!(pid)
+}
+
+#[inline(always)]
+pub(crate) fn wake_step() -> u32 {
+    setting!(wake_step)
+}

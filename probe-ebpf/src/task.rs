@@ -1,0 +1,78 @@
+//! Whether a task is in a section.
+//!
+//! 7.0 and later keep two counters in the task; before that, the section program counts in a map.
+
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_get_current_task_btf};
+use lazymmu_abi::{Scope, Settings};
+
+use crate::maps::{self, SECTIONS};
+
+/// A `struct task_struct` that the verifier knows as one, so that its members can be loaded without a helper.
+pub(crate) type Task = *const u8;
+
+/// Thread id and thread group id of the current task.
+#[inline(always)]
+pub(crate) fn current_ids() -> (u32, u32) {
+    let both = bpf_get_current_pid_tgid();
+    (both as u32, (both >> 32) as u32)
+}
+
+/// Whether the running kernel keeps the counters itself.
+#[inline(always)]
+pub(crate) fn kernel_counts() -> bool {
+    maps::enable_count_offset() != Settings::NO_OFFSET
+}
+
+/// Whether an access of the current task is to be emitted.
+#[inline(always)]
+pub(crate) fn wanted() -> bool {
+    maps::scope() == Scope::All as u32 || current_in_section()
+}
+
+/// Whether the current task is in a section, paused or not.
+#[inline(always)]
+pub(crate) fn current_in_section() -> bool {
+    if kernel_counts() {
+        // SAFETY: the helper has no precondition and never gives NULL.
+        let task = unsafe { bpf_get_current_task_btf() };
+        counters_say_so(task.cast::<u8>().cast_const())
+    } else {
+        map_says_so(current_ids().0)
+    }
+}
+
+/// Whether the task is in a section, paused or not.
+#[inline(always)]
+pub(crate) fn in_section(task: Task) -> bool {
+    if kernel_counts() { counters_say_so(task) } else { map_says_so(tid(task)) }
+}
+
+/// The thread id of a task.
+#[inline(always)]
+pub(crate) fn tid(task: Task) -> u32 {
+    let offset = maps::pid_offset();
+    if offset == Settings::NO_OFFSET {
+        return 0;
+    }
+    // SAFETY: the verifier checks that the running kernel's `struct task_struct` has four readable bytes there.
+    unsafe { core::ptr::read_volatile(task.add(offset as usize).cast::<u32>()) }
+}
+
+#[inline(always)]
+fn counters_say_so(task: Task) -> bool {
+    let (enable, pause) = (maps::enable_count_offset(), maps::pause_count_offset());
+    if enable == Settings::NO_OFFSET || pause == Settings::NO_OFFSET {
+        return false;
+    }
+    // Byte by byte: the verifier refuses one load across two members.
+    // SAFETY: the verifier checks that the running kernel's `struct task_struct` has a readable byte there.
+    unsafe {
+        core::ptr::read_volatile(task.add(enable as usize)) != 0
+            || core::ptr::read_volatile(task.add(pause as usize)) != 0
+    }
+}
+
+#[inline(always)]
+fn map_says_so(tid: u32) -> bool {
+    SECTIONS.get_ptr(tid).is_some()
+}
