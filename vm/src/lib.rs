@@ -19,6 +19,7 @@ mod cpio;
 mod error;
 mod frame;
 pub mod guest;
+mod image;
 mod initramfs;
 mod job;
 mod machine;
@@ -26,6 +27,7 @@ mod process;
 
 pub use accelerator::Accelerator;
 pub use error::{Error, Excerpt};
+pub use image::KernelDirectory;
 pub use initramfs::Initramfs;
 pub use job::{Command, Job, JobStatus, SignalWhen, Step, StepStatus};
 pub use machine::{Booting, Finished, Limits, Machine, Output, Running, StepResult};

@@ -7,9 +7,12 @@
 
 mod bench;
 mod ebpf;
+mod guest;
 mod kernel;
 mod paths;
 mod setup;
+mod sh;
+mod stock;
 mod test;
 mod vm;
 
@@ -32,8 +35,9 @@ enum Command {
     /// Build kernels with the drop-in, or put it into a tree
     #[command(subcommand)]
     Kernel(kernel::Command),
-    /// Build the eBPF object
-    Ebpf,
+    /// The eBPF object
+    #[command(subcommand)]
+    Ebpf(ebpf::Command),
     /// Run one lazymmu command in a virtual machine
     Vm(vm::Args),
     /// Run every check and test
@@ -46,12 +50,9 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Kernel(command) => kernel::run(command).map(|()| ExitCode::SUCCESS),
-        Command::Ebpf => ebpf::build().map(|object| {
-            println!("{}", object.display());
-            ExitCode::SUCCESS
-        }),
+        Command::Ebpf(command) => ebpf::run(command).map(|()| ExitCode::SUCCESS),
         Command::Vm(args) => vm::run(&args),
-        Command::Test(args) => test::run(&args),
+        Command::Test(args) => Ok(test::run(&args)),
         Command::Bench(args) => bench::run(&args),
     };
     outcome.unwrap_or_else(|error| {

@@ -1,12 +1,132 @@
-//! `cargo xtask vm`.
+//! `cargo xtask vm`: one lazymmu command in a virtual machine, as if it ran here.
 
-use anyhow::{Result, bail};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use lazymmu_vm::{
+    Accelerator, Command, Initramfs, Job, JobStatus, KernelDirectory, Limits, Machine, Output, Step,
+};
+
+use crate::guest::Binaries;
+use crate::kernel::{self, Series};
+use crate::paths;
 
 /// What `cargo xtask vm` takes.
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// The kernel series, 7 or 6.12; it is built if there is none yet
+    #[arg(long, value_enum, default_value_t = Series::V7, conflicts_with = "kernel")]
+    series: Series,
+    /// A kernel directory that `cargo xtask kernel build` has made, or a bzImage
+    #[arg(long, value_name = "PATH")]
+    kernel: Option<PathBuf>,
+    /// How many CPUs the machine has
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    smp: u32,
+    /// How much memory it has, in MiB
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(128..))]
+    memory: u32,
+    /// Whether the kernel's debug information is put into the machine, for source lines and inlined functions
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    debug_info: bool,
+    /// Hide the kernel's BTF from the programs in the machine
+    #[arg(long)]
+    hide_btf: bool,
+    /// Write what the command leaves in /out to this directory
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// End the machine after this many seconds
+    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    timeout: u64,
+    /// Use this accelerator instead of the best one that works
+    #[arg(long, value_name = "NAME", value_parser = ["kvm", "tcg"])]
+    accelerator: Option<String>,
+    /// Print the kernel's console at the end
+    #[arg(long)]
+    console: bool,
+    /// What lazymmu is to do in the machine
+    #[arg(last = true, required = true, value_name = "LAZYMMU ARGUMENTS")]
+    command: Vec<String>,
+}
 
-/// Runs it.
-pub(crate) fn run(_args: &Args) -> Result<std::process::ExitCode> {
-    bail!("failed to run vm: this version has none yet")
+/// The kernel to boot, and its debug information if there is any.
+fn kernel(args: &Args) -> Result<(PathBuf, Option<KernelDirectory>)> {
+    let path = match &args.kernel {
+        Some(path) if path.is_dir() => path.clone(),
+        Some(image) => return Ok((image.clone(), None)),
+        None => kernel::ensure(args.series)?.directory,
+    };
+    let directory = KernelDirectory::open(path).context("failed to use the kernel")?;
+    Ok((directory.boot_image(), Some(directory)))
+}
+
+/// Builds what is missing, boots, and exits as the command did.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let (image, directory) = kernel(args)?;
+    let binaries = Binaries::build()?;
+    let mut initramfs = Initramfs::new(&binaries.init())?;
+    initramfs.add_file("/bin/lazymmu", &binaries.lazymmu(), 0o755)?;
+    if let Some(directory) = directory.filter(|_| args.debug_info) {
+        directory.add_debug_info(&mut initramfs)?;
+    }
+    let accelerator = match args.accelerator.as_deref() {
+        Some("kvm") => Accelerator::Kvm,
+        Some(_) => Accelerator::Tcg,
+        None => accelerator(&image, &binaries)?,
+    };
+    let mut steps = Vec::new();
+    if args.hide_btf {
+        steps.push(hide_btf());
+    }
+    let words = std::iter::once("/bin/lazymmu").chain(args.command.iter().map(String::as_str));
+    steps.push(Command::new(words).into());
+    let machine = Machine::new(image)
+        .accelerator(accelerator)
+        .cpus(args.smp)
+        .memory(args.memory)
+        .limits(Limits { job: Duration::from_secs(args.timeout), ..Limits::default() });
+
+    eprintln!("vm: booting on {}", accelerator.name());
+    let running = machine
+        .boot(&initramfs, &Job::new(steps))
+        .and_then(lazymmu_vm::Booting::until_ready)
+        .context("failed to run the machine")?;
+    eprintln!("vm: {} runs: lazymmu {}", running.release(), args.command.join(" "));
+    let finished = running.finish(&mut print).context("failed to run the machine")?;
+    if args.console {
+        finished.console.iter().for_each(|line| eprintln!("console: {line}"));
+    }
+    for line in finished.complaints() {
+        eprintln!("vm: the kernel complained: {line}");
+    }
+    if let Some(out) = &args.out {
+        finished.write_files(out)?;
+        eprintln!("vm: {} files in {}", finished.files.len(), out.display());
+    }
+    match finished.status {
+        // Exit statuses have eight bits.
+        JobStatus::Exit(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))),
+        JobStatus::Failed(why) => anyhow::bail!("failed to run the job: the guest could not {why}"),
+    }
+}
+
+/// The best accelerator that works here.
+pub(crate) fn accelerator(image: &std::path::Path, binaries: &Binaries) -> Result<Accelerator> {
+    Ok(Accelerator::detect(image, &binaries.init(), &paths::cache()?.join("accelerator")))
+}
+
+/// With something empty mounted over it, a kernel looks as if it had been built without BTF.
+fn hide_btf() -> Step {
+    Step::Mount { kind: "tmpfs".into(), target: "/sys/kernel/btf".into(), options: String::new() }
+}
+
+fn print(output: Output<'_>) {
+    // Who closed our output does not want to read more; the exit status still counts.
+    let _ = match output {
+        Output::Stdout(bytes) => std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush()),
+        Output::Stderr(bytes) => std::io::stderr().write_all(bytes),
+    };
 }

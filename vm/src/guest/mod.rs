@@ -9,6 +9,7 @@ mod program;
 mod steps;
 
 use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
 use rustix::system::{RebootCommand, reboot, uname};
@@ -22,24 +23,29 @@ pub(crate) const JOB_PATH: &str = "/etc/job.json";
 /// The word on the kernel's command line that says whose machine this is.
 pub(crate) const MARK: &str = "lazymmu.vm";
 
+const COMMAND_LINE: &str = "/proc/cmdline";
+
 /// As first process: sets up the guest, does the job and ends the machine. With the argument `reset` it only does the
 /// latter. It comes back only where it is refused.
 pub fn main() -> ExitCode {
-    let command_line = match fs::read_to_string("/proc/cmdline") {
+    let first = std::process::id() == 1;
+    // The first process finds nothing mounted.
+    if first
+        && !Path::new(COMMAND_LINE).exists()
+        && let Err(why) = mounts::proc()
+    {
+        return refuse(&why);
+    }
+    let command_line = match fs::read_to_string(COMMAND_LINE) {
         Ok(line) => line,
-        // The first process finds nothing mounted.
-        Err(_) if std::process::id() == 1 => match mounts::proc() {
-            Ok(()) => fs::read_to_string("/proc/cmdline").unwrap_or_default(),
-            Err(why) => return refuse(&why),
-        },
-        Err(error) => return refuse(&format!("read /proc/cmdline: {error}")),
+        Err(error) => return refuse(&format!("read {COMMAND_LINE}: {error}")),
     };
     if !command_line.split_ascii_whitespace().any(|word| word == MARK) {
         return refuse(
             "find lazymmu's mark on the kernel's command line: this is none of its virtual machines",
         );
     }
-    if std::process::id() == 1 {
+    if first {
         // The console may show this in the midst of other lines; what counts goes through the channel.
         eprintln!("{}", work());
         end();

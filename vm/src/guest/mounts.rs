@@ -4,12 +4,10 @@ use std::ffi::CString;
 use std::fs;
 use std::path::Path;
 
-use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
 /// Kind, place, and whether a guest can do without it.
 const MOUNTS: &[(&str, &str, bool)] = &[
-    ("proc", "/proc", false),
     ("sysfs", "/sys", false),
     ("devtmpfs", "/dev", false),
     ("tmpfs", "/tmp", false),
@@ -21,12 +19,12 @@ const MOUNTS: &[(&str, &str, bool)] = &[
     ("bpf", "/sys/fs/bpf", true),
 ];
 
-/// Mounts only procfs, if it is not mounted already.
+/// Mounts procfs.
 pub(super) fn proc() -> Result<(), String> {
     one("proc", Path::new("/proc"), "")
 }
 
-/// Mounts everything and lets root read the kernel's addresses.
+/// Mounts everything else and lets root read the kernel's addresses.
 pub(super) fn all() -> Result<(), String> {
     for (kind, target, optional) in MOUNTS {
         let target = Path::new(target);
@@ -42,13 +40,10 @@ pub(super) fn all() -> Result<(), String> {
     fs::write(path, text).map_err(|error| format!("write {text} to {path}: {error}"))
 }
 
-/// Mounts one file system, and makes the directory if it is missing. One that is there already is left alone.
+/// Mounts one file system, and makes the directory if it is missing.
 pub(super) fn one(kind: &str, target: &Path, options: &str) -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| format!("mount {kind} on {}: {error}", target.display());
     fs::create_dir_all(target).map_err(|error| failed(&error))?;
     let options = CString::new(options).map_err(|error| failed(&error))?;
-    match mount(kind, target, kind, MountFlags::empty(), Some(&*options)) {
-        Ok(()) | Err(Errno::BUSY) => Ok(()),
-        Err(error) => Err(failed(&error)),
-    }
+    mount(kind, target, kind, MountFlags::empty(), Some(&*options)).map_err(|error| failed(&error))
 }
