@@ -4,7 +4,7 @@
 
 use std::cmp::Reverse;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::address::RuntimeAddr;
@@ -23,6 +23,12 @@ pub enum KallsymsError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// There is no such file.
+    #[error(
+        "read the kernel's symbols from {}: no such file; the kernel must be built with CONFIG_KALLSYMS=y and \
+         /proc be mounted", .0.display()
+    )]
+    Missing(PathBuf),
     /// The kernel shows zeros instead of addresses.
     #[error(
         "read the kernel's symbols from {}: every address is hidden; run as root (or with CAP_SYSLOG) and \
@@ -83,7 +89,10 @@ impl Kallsyms {
     /// Reads a file like /proc/kallsyms or System.map.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, KallsymsError> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(|source| KallsymsError::Io { path: path.to_owned(), source })?;
+        let file = File::open(path).map_err(|source| match source.kind() {
+            ErrorKind::NotFound => KallsymsError::Missing(path.to_owned()),
+            _ => KallsymsError::Io { path: path.to_owned(), source },
+        })?;
         Self::parse(BufReader::with_capacity(1 << 16, file), path)
     }
 
@@ -312,12 +321,29 @@ ffffffffc0002000 t bpf_prog_6deef7357e7b4530_x\t[bpf]
             assert!(matches!(error, KallsymsError::Line { line: 2, .. }), "{line}: {error}");
         }
         let missing = Kallsyms::from_file("/nonexistent").unwrap_err();
-        assert!(missing.to_string().contains("/nonexistent"));
+        assert!(
+            missing.to_string().contains("/nonexistent") && missing.to_string().contains("CONFIG_KALLSYMS")
+        );
     }
 
     #[test]
     fn bytes_that_are_no_text_are_refused() {
         let error = Kallsyms::parse(&b"\xff\xfe\n"[..], Path::new("list")).unwrap_err();
         assert!(matches!(error, KallsymsError::Line { line: 1, .. }));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_function_never_begins_behind_its_address(
+            lines in proptest::collection::vec("[0-9a-f]{1,16} [TtDA] [a-z_]{1,3}(\t\\[[a-z]{1,2}\\])?", 1..9),
+            addresses in proptest::collection::vec(proptest::prelude::any::<u64>(), 4),
+        ) {
+            if let Ok(table) = Kallsyms::parse(lines.join("\n").as_bytes(), Path::new("list")) {
+                for address in addresses.into_iter().chain([0, u64::MAX]) {
+                    let found = table.lookup(RuntimeAddr(address));
+                    proptest::prop_assert!(found.is_none_or(|symbol| symbol.offset <= address));
+                }
+            }
+        }
     }
 }
