@@ -1,2 +1,38 @@
-//! placeholder
-fn main() {}
+//! `lazymmu`: see `lazymmu --help`.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use lazymmu::cli::Cli;
+use lazymmu::{ExitStatus, command};
+
+fn main() -> ExitCode {
+    // A fault of ours must not look like a verdict: a panicking Rust program ends with 101, which no one expects here.
+    let default_hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        default_hook(info);
+        eprintln!("lazymmu: this is a fault in lazymmu; please report it with the message above");
+    }));
+    match std::panic::catch_unwind(run) {
+        Ok(status) => status.into(),
+        Err(_) => ExitStatus::Bug.into(),
+    }
+}
+
+fn run() -> ExitStatus {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(message) => {
+            let status = if message.use_stderr() { ExitStatus::Usage } else { ExitStatus::Clean };
+            // A closed stdout is the reader's choice.
+            let _ = message.print();
+            return status;
+        }
+    };
+    command::run(&cli).unwrap_or_else(|error| {
+        eprintln!("lazymmu: {error:#}");
+        command::status_of(&error)
+    })
+}

@@ -1,0 +1,398 @@
+//! A session that captures: drains the ring, names the call stacks, and hands records to a trace file, an engine, or
+//! both, until the command ends, the time is over, or a signal comes.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus as ProcessStatus, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use lazymmu_capture::{Capture, Class, Item, Options, Totals};
+use lazymmu_hazard::Engine;
+use lazymmu_trace::{Clock, Header, Symbols, Writer};
+use rustix::process::{Pid, Signal as Kill, kill_process};
+use rustix::time::{ClockId, Timespec, clock_gettime};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+
+use crate::cli::{CaptureArgs, Scope};
+use crate::naming::{Named, Naming};
+use crate::session;
+use crate::{ExitStatus, Failure};
+
+/// How often waiting records go to the file: the most that a killed recording loses.
+const FLUSH: Duration = Duration::from_millis(500);
+
+/// How long a command may take to end when the session ends before it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a session is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Purpose<'a> {
+    /// The trace file to write.
+    pub(crate) trace: Option<&'a Path>,
+    /// Whether an engine judges what comes in.
+    pub(crate) judge: bool,
+    /// Whether the session goes on when the trace file can no longer be written.
+    pub(crate) outlives_trace: bool,
+    /// Whether stdout is ours alone, so that the command's output goes to stderr.
+    pub(crate) owns_stdout: bool,
+}
+
+/// How a session ended.
+pub(crate) struct Ended {
+    pub(crate) header: Header,
+    pub(crate) symbols: Symbols,
+    pub(crate) engine: Option<Engine>,
+    /// What keeps a clean verdict from being one: already said on stderr.
+    pub(crate) incomplete: bool,
+}
+
+/// Captures from start to end.
+pub(crate) fn run(args: &CaptureArgs, purpose: Purpose<'_>) -> Result<Ended> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    let (session, naming) = runtime.block_on(async {
+        let (mut session, mut naming, capture) = Session::start(args, purpose)?;
+        session.capture(args, capture, &mut naming).await?;
+        anyhow::Ok((session, naming))
+    })?;
+    Ok(session.end(naming))
+}
+
+struct Session {
+    header: Header,
+    symbols: Symbols,
+    engine: Option<Engine>,
+    trace: Option<Trace>,
+    outlives_trace: bool,
+    owns_stdout: bool,
+    totals: Totals,
+    incomplete: bool,
+    /// How many of the engine's occurrences were announced.
+    announced: usize,
+}
+
+struct Trace {
+    path: PathBuf,
+    writer: Writer<File>,
+}
+
+/// Why capturing stopped.
+enum Stop {
+    CommandEnded(std::io::Result<ProcessStatus>),
+    Signal,
+    TimeOver,
+    TraceFailed,
+}
+
+impl Session {
+    fn start(args: &CaptureArgs, purpose: Purpose<'_>) -> Result<(Self, Naming, Capture)> {
+        let scope = match args.scope {
+            Scope::Sections => lazymmu_capture::Scope::Sections,
+            Scope::All => lazymmu_capture::Scope::All,
+        };
+        let started = clock_gettime(ClockId::Monotonic);
+        let capture =
+            Capture::open(Options { ring_bytes: args.ring_size, scope }).map_err(|error| failure(&error))?;
+        let header = header(&capture, started, args);
+        let naming = Naming::start(&header.kernel.release, args.vmlinux.as_deref())?;
+        let trace = match purpose.trace {
+            None => None,
+            Some(path) => {
+                let writer = Writer::create(path, &header).map_err(anyhow::Error::from)?;
+                Some(Trace { path: path.to_owned(), writer })
+            }
+        };
+        let session = Self {
+            engine: purpose.judge.then(|| session::engine(&header)),
+            header,
+            symbols: Symbols::default(),
+            trace,
+            outlives_trace: purpose.outlives_trace,
+            owns_stdout: purpose.owns_stdout,
+            totals: Totals::default(),
+            incomplete: false,
+            announced: 0,
+        };
+        Ok((session, naming, capture))
+    }
+
+    async fn capture(&mut self, args: &CaptureArgs, mut capture: Capture, naming: &mut Naming) -> Result<()> {
+        // Before the command starts, so that no signal finds us unprepared.
+        let mut signals = Signals::new()?;
+        let mut child = self.spawn(&args.command)?;
+        let deadline = args.duration.map(|duration| Instant::now() + duration);
+        let mut tick = interval(FLUSH);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut items = Vec::new();
+        let stop = loop {
+            tokio::select! {
+                batch = capture.next_batch(&mut items) => {
+                    batch.map_err(|error| failure(&error))?;
+                    self.take(&mut items, naming);
+                }
+                named = naming.answer() => self.named(named),
+                _ = tick.tick() => self.tick(),
+                status = ended(&mut child) => break Stop::CommandEnded(status),
+                () = signals.any() => break Stop::Signal,
+                () = over(deadline) => break Stop::TimeOver,
+            }
+            if self.trace_failed() {
+                break Stop::TraceFailed;
+            }
+        };
+        // What was appended before an error is good.
+        let totals = capture.stop(&mut items).await.map_err(|error| failure(&error));
+        self.take(&mut items, naming);
+        self.totals = totals?;
+        self.say_why(&stop, args);
+        if let Some(mut child) = child
+            && !matches!(stop, Stop::CommandEnded(_))
+        {
+            end_command(&mut child).await;
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, command: &[OsString]) -> Result<Option<Child>> {
+        let Some((program, rest)) = command.split_first() else { return Ok(None) };
+        let shown = program.to_string_lossy();
+        let mut spawned = if program == "workload" {
+            let own =
+                std::env::current_exe().context("failed to find lazymmu's own binary to run a workload")?;
+            let mut spawned = Command::new(own);
+            spawned.arg("workload");
+            spawned
+        } else {
+            Command::new(program)
+        };
+        spawned.args(rest);
+        if self.owns_stdout {
+            spawned.stdout(Stdio::from(std::io::stderr()));
+        }
+        spawned.spawn().map(Some).with_context(|| format!("failed to start the command {shown}"))
+    }
+
+    fn take(&mut self, items: &mut Vec<Item>, naming: &Naming) {
+        for item in items.drain(..) {
+            match item {
+                Item::Record(record) => {
+                    if let Some(engine) = &mut self.engine {
+                        engine.process(&record);
+                    }
+                    self.write(|writer| writer.records(std::slice::from_ref(&record)));
+                }
+                Item::Stack(stack) => {
+                    for address in &stack.addresses {
+                        // Its place is kept, so that each is asked for once.
+                        if !self.symbols.is_known(*address) {
+                            self.symbols.insert_frames(*address, Vec::new());
+                            naming.ask(*address);
+                        }
+                    }
+                    self.write(|writer| writer.stack(stack.id, &stack.addresses));
+                    self.symbols.insert_stack(stack.id, stack.addresses);
+                }
+            }
+        }
+    }
+
+    fn named(&mut self, named: Named) {
+        self.write(|writer| writer.frames(named.address, &named.frames));
+        self.symbols.insert_frames(named.address, named.frames);
+    }
+
+    fn tick(&mut self) {
+        self.write(Writer::flush);
+        self.announce(false);
+    }
+
+    /// Says what was found since the last time. A finding whose stacks have no names yet waits for them.
+    fn announce(&mut self, at_the_end: bool) {
+        let Some(engine) = &self.engine else { return };
+        for occurrence in engine.occurrences().iter().skip(self.announced) {
+            let place = &occurrence.place;
+            let named = |stack: lazymmu_hazard::StackId| self.symbols.frames(stack.0).next().is_some();
+            let ready = at_the_end || (named(place.write) && named(place.access));
+            if !ready {
+                return;
+            }
+            eprintln!("lazymmu: found {}", lazymmu_report::announce(occurrence, &self.symbols));
+            self.announced += 1;
+        }
+    }
+
+    /// Writes to the trace, if there still is one. The first error ends it.
+    fn write(&mut self, write: impl FnOnce(&mut Writer<File>) -> Result<(), lazymmu_trace::WriteError>) {
+        let Some(trace) = &mut self.trace else { return };
+        let Err(error) = write(&mut trace.writer) else { return };
+        let kept = trace.writer.written();
+        eprintln!(
+            "lazymmu: failed to write the trace {}: {error}; what was written before can be replayed: {} records, {} bytes",
+            trace.path.display(),
+            kept.records,
+            kept.bytes
+        );
+        self.trace = None;
+        self.incomplete |= !self.outlives_trace;
+    }
+
+    fn trace_failed(&self) -> bool {
+        self.incomplete && self.trace.is_none()
+    }
+
+    fn say_why(&mut self, stop: &Stop, args: &CaptureArgs) {
+        let Stop::CommandEnded(status) = stop else { return };
+        let command = args.command.first().map(|command| command.to_string_lossy()).unwrap_or_default();
+        match status {
+            Ok(status) if status.success() => {}
+            Ok(status) => {
+                eprintln!(
+                    "lazymmu: the command {command} failed ({status}), so it may not have done what was to be seen"
+                );
+                self.incomplete = true;
+            }
+            Err(error) => {
+                eprintln!("lazymmu: failed to wait for the command {command}: {error}");
+                self.incomplete = true;
+            }
+        }
+    }
+
+    fn end(mut self, naming: Naming) -> Ended {
+        let (rest, note) = naming.finish();
+        for named in rest {
+            self.named(named);
+        }
+        self.announce(true);
+        if let Some(note) = note {
+            eprintln!("lazymmu: {note}");
+        }
+        let counters = self.totals.counters();
+        self.write(|writer| {
+            writer.counters(&counters);
+            writer.finish().map(drop)
+        });
+        if let Some(trace) = &self.trace {
+            let written = trace.writer.written();
+            eprintln!(
+                "lazymmu: wrote {}: {} records, {} stacks, {} bytes",
+                trace.path.display(),
+                written.records,
+                written.stacks,
+                written.bytes
+            );
+        }
+        self.account();
+        let Self { header, symbols, engine, incomplete, .. } = self;
+        Ended { header, symbols, engine, incomplete }
+    }
+
+    /// One line that says whether everything was seen.
+    fn account(&mut self) {
+        let totals = &self.totals;
+        let (produced, seen, lost) = (totals.produced, totals.seen, totals.lost());
+        eprintln!("lazymmu: the kernel side produced {produced} items: {seen} seen, {lost} lost");
+        if lost > 0 {
+            eprintln!("lazymmu: a larger ring loses less: --ring-size");
+            self.incomplete = true;
+        }
+        if !totals.balanced() {
+            eprintln!("lazymmu: the account is not balanced: something is missing that nothing tells of");
+            self.incomplete = true;
+        }
+    }
+}
+
+fn header(capture: &Capture, started: Timespec, args: &CaptureArgs) -> Header {
+    let wall_clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Header {
+        kernel: capture.kernel(),
+        clock: Clock {
+            // Neither part of a monotonic clock is negative.
+            started: started.tv_sec.unsigned_abs() * 1_000_000_000 + started.tv_nsec.unsigned_abs(),
+            // Nanoseconds since 1970 fit until 2554.
+            wall_clock: u64::try_from(wall_clock.as_nanos()).unwrap_or(u64::MAX),
+            ..Clock::default()
+        },
+        capture: lazymmu_trace::Capture {
+            level: match args.scope {
+                Scope::Sections => "sections",
+                Scope::All => "all",
+            }
+            .to_owned(),
+            ring_bytes: u64::from(args.ring_size),
+            command: args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+        },
+        plan: capture.plan(),
+        ..Header::default()
+    }
+}
+
+/// An error of the capture with the exit status that it calls for.
+fn failure(error: &lazymmu_capture::Error) -> anyhow::Error {
+    let status = match error.class() {
+        Class::NotPermitted => ExitStatus::NotPermitted,
+        Class::Untraceable => ExitStatus::CannotTrace,
+        Class::Usage => ExitStatus::Usage,
+        Class::Internal => ExitStatus::Bug,
+    };
+    Failure::new(status, format!("failed to {error}")).into()
+}
+
+async fn ended(child: &mut Option<Child>) -> std::io::Result<ProcessStatus> {
+    match child {
+        Some(child) => child.wait().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Asks the command to end, and kills it if it does not.
+async fn end_command(child: &mut Child) {
+    let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    if let Some(pid) = pid {
+        // It may have ended by itself in between.
+        let _ = kill_process(pid, Kill::TERM);
+    }
+    if timeout(PATIENCE, child.wait()).await.is_err() {
+        let _ = child.kill().await;
+    }
+}
+
+async fn over(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The signals that end a session in order.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let catch = |kind| signal(kind).context("failed to catch signals");
+        Ok(Self {
+            interrupt: catch(SignalKind::interrupt())?,
+            terminate: catch(SignalKind::terminate())?,
+            hang_up: catch(SignalKind::hangup())?,
+        })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
+    }
+}

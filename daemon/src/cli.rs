@@ -1,0 +1,228 @@
+//! The command line: what can be asked, in one place. What each command does is in [`crate::command`].
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Finds page-table hazards in the Linux kernel's lazy MMU mode.
+///
+/// Exit status: 0 clean, 1 hazards found, 2 unusable arguments or input, 3 inconclusive (something was not seen),
+/// 4 this kernel cannot be traced, 5 not permitted, 70 a fault in lazymmu.
+#[derive(Debug, Parser)]
+#[command(name = "lazymmu", version, max_term_width = 110)]
+pub struct Cli {
+    /// When to use colour.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+
+    /// Say more on stderr; twice for debugging.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Capture to a trace file, to be judged later.
+    Record(RecordArgs),
+    /// Capture and report: hazards are announced as they are first seen, the full report follows at the end.
+    Live(LiveArgs),
+    /// Detect in a recorded trace, or in the embedded sample.
+    Replay(ReplayArgs),
+    /// Run a small program that makes the kernel enter the lazy MMU mode.
+    Workload(WorkloadArgs),
+    /// Say what a rule catches, which words of the contract it enforces, and what it cannot see.
+    Explain(ExplainArgs),
+}
+
+/// `record`
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    /// The trace file to write; an existing one is replaced.
+    #[arg(short, long, value_name = "TRACE")]
+    pub output: PathBuf,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub capture: CaptureArgs,
+}
+
+/// `live`
+#[derive(Debug, Args)]
+pub struct LiveArgs {
+    /// Write the trace to this file as well.
+    #[arg(long, value_name = "TRACE")]
+    pub record: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub report: ReportArgs,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub capture: CaptureArgs,
+}
+
+/// `replay`
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The trace to judge; without it, the sample inside this binary.
+    #[arg(value_name = "TRACE")]
+    pub trace: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub report: ReportArgs,
+}
+
+/// `workload`
+#[derive(Debug, Args)]
+pub struct WorkloadArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: WorkloadCommand,
+}
+
+/// `workload ...`
+#[derive(Debug, Subcommand)]
+pub enum WorkloadCommand {
+    /// List the workloads with what each needs.
+    List,
+    /// Run one; a workload that could not trigger what it says fails.
+    Run {
+        /// Its name, as `list` prints it.
+        name: String,
+    },
+}
+
+/// `explain`
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The rule's id; without it, the rules are listed.
+    pub rule: Option<String>,
+}
+
+/// What every command that captures takes.
+#[derive(Debug, Args)]
+pub struct CaptureArgs {
+    /// Which accesses to record.
+    #[arg(long, value_enum, default_value_t = Scope::Sections)]
+    pub scope: Scope,
+
+    /// Size of the ring buffer between the kernel and lazymmu; a power of two, from a page to 1G. Accepts K, M, G.
+    #[arg(long, value_name = "SIZE", default_value = "16M", value_parser = parse_size)]
+    pub ring_size: u32,
+
+    /// The kernel's vmlinux with debug information, for source lines and inlined functions. Without it, it is looked
+    /// for by the running kernel's build id.
+    #[arg(long, value_name = "FILE")]
+    pub vmlinux: Option<PathBuf>,
+
+    /// Stop after this many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub duration: Option<Duration>,
+
+    /// The command to run meanwhile; capturing stops when it ends. `workload run NAME` runs a built-in workload.
+    /// Without a command, capturing goes on until SIGINT or SIGTERM.
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// What every command that reports takes.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The form of the report on stdout.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+}
+
+/// Which accesses are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scope {
+    /// Every access inside a section.
+    Sections,
+    /// Every access of every task, inside a section or not.
+    All,
+}
+
+/// The form of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Human,
+    /// One JSON document; see docs/findings-json.md.
+    Json,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+fn parse_size(text: &str) -> Result<u32, String> {
+    let (digits, shift) = match text.char_indices().last() {
+        Some((at, 'K' | 'k')) => (&text[..at], 10),
+        Some((at, 'M' | 'm')) => (&text[..at], 20),
+        Some((at, 'G' | 'g')) => (&text[..at], 30),
+        _ => (text, 0),
+    };
+    let number: u32 = digits.parse().map_err(|_| "not a size such as 4096, 64K or 32M".to_owned())?;
+    let size = number.checked_mul(1 << shift).ok_or("larger than 4 GiB")?;
+    if !size.is_power_of_two() || size < 4096 {
+        return Err("not a power of two of at least 4096 bytes".to_owned());
+    }
+    Ok(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("4096"), Ok(4096));
+        assert_eq!(parse_size("64K"), Ok(65536));
+        assert_eq!(parse_size("32M"), Ok(32 << 20));
+        for bad in ["", "K", "5000", "2048", "-4K", "8G", "4096x"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn seconds() {
+        assert_eq!(parse_seconds("1.5"), Ok(Duration::from_millis(1500)));
+        for bad in ["", "x", "-1", "nan", "inf"] {
+            assert!(parse_seconds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_command_keeps_its_own_options() {
+        let cli = Cli::try_parse_from(["lazymmu", "live", "--", "workload", "run", "--help"]).unwrap();
+        let Command::Live(live) = cli.command else { panic!("not live") };
+        assert_eq!(live.capture.command, ["workload", "run", "--help"]);
+    }
+}

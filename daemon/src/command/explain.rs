@@ -1,0 +1,27 @@
+//! `explain`: what a rule enforces and why.
+
+use anyhow::Result;
+use lazymmu_hazard::rules::RuleId;
+
+use crate::cli::{Color, ExplainArgs};
+use crate::session::Output;
+use crate::{ExitStatus, Failure};
+
+pub(super) fn run(args: &ExplainArgs, color: Color) -> Result<ExitStatus> {
+    let style = Output::style(color);
+    let text = match &args.rule {
+        None => lazymmu_report::list_rules(style),
+        Some(name) => {
+            let rule = RuleId::by_name(name);
+            let rule = rule.ok_or_else(|| {
+                Failure::new(
+                    ExitStatus::Usage,
+                    format!("failed to find a rule named {name}: `lazymmu explain` lists them"),
+                )
+            })?;
+            lazymmu_report::explain(rule, style)
+        }
+    };
+    Output::print(&text)?;
+    Ok(ExitStatus::Clean)
+}

@@ -1,0 +1,32 @@
+//! The commands, one file each.
+
+mod explain;
+mod live;
+mod record;
+mod replay;
+mod workload;
+
+use anyhow::Result;
+
+use crate::cli::{Cli, Command};
+use crate::{ExitStatus, Failure};
+
+/// Does what the command line asks for.
+pub fn run(cli: &Cli) -> Result<ExitStatus> {
+    match &cli.command {
+        Command::Record(args) => record::run(args),
+        Command::Live(args) => live::run(args, cli.color),
+        Command::Replay(args) => replay::run(args, cli.color),
+
+        Command::Workload(args) => workload::run(args),
+        Command::Explain(args) => explain::run(args, cli.color),
+    }
+}
+
+/// The exit status that an error calls for.
+pub fn status_of(error: &anyhow::Error) -> ExitStatus {
+    error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Failure>())
+        .map_or(ExitStatus::Usage, |failure| failure.status)
+}

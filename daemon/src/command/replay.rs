@@ -1,0 +1,40 @@
+//! `replay`: a recorded trace, judged as if it happened now.
+
+use std::io::{Read, Seek};
+
+use anyhow::Result;
+use lazymmu_trace::Reader;
+
+use crate::ExitStatus;
+use crate::cli::{Color, ReplayArgs};
+use crate::session::{self, Output};
+
+/// `workload run fork-exclusive`, recorded with `cargo xtask sample` on the dev kernel that its header names.
+const SAMPLE: &[u8] = include_bytes!("../../sample/fork-exclusive.lmt");
+
+pub(super) fn run(args: &ReplayArgs, color: Color) -> Result<ExitStatus> {
+    let output = Output::new(args.report.format, color);
+    match &args.trace {
+        Some(path) => judge(Reader::open(path)?, output),
+        None => {
+            let reader = Reader::from_bytes(SAMPLE)?;
+            eprintln!(
+                "lazymmu: no trace given; this is the embedded sample, workload fork-exclusive on Linux {}",
+                reader.about.header.kernel.release
+            );
+            judge(reader, output)
+        }
+    }
+}
+
+fn judge<R: Read + Seek>(mut reader: Reader<R>, output: Output) -> Result<ExitStatus> {
+    let mut engine = session::engine(&reader.about.header);
+    while let Some(batch) = reader.next_batch()? {
+        engine.process_all(batch);
+    }
+    let damage = reader.damage();
+    if let Some(damage) = damage {
+        eprintln!("lazymmu: the trace is damaged: {damage}");
+    }
+    output.report(&reader.about.header, &reader.about.symbols, &engine.finish(), damage)
+}

@@ -1,0 +1,12 @@
+//! The command line of lazymmu: it joins capture, engine, trace and report, and holds no logic of theirs.
+
+#![forbid(unsafe_code)]
+
+mod capturing;
+pub mod cli;
+pub mod command;
+mod exit;
+mod naming;
+mod session;
+
+pub use exit::{ExitStatus, Failure};

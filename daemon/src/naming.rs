@@ -1,0 +1,101 @@
+//! Names for the addresses of call stacks, found on a thread of its own: to read debug information takes seconds, and
+//! the ring must be drained meanwhile.
+
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+
+use anyhow::{Context, Result};
+use lazymmu_inspect::address::RuntimeAddr;
+use lazymmu_inspect::build_id::BuildId;
+use lazymmu_inspect::kallsyms::Kallsyms;
+use lazymmu_inspect::symbolizer::Symbolizer;
+use lazymmu_inspect::vmlinux::{Vmlinux, search};
+use lazymmu_trace::Frame;
+use tokio::sync::mpsc as async_mpsc;
+
+/// An address and what stands there.
+pub(crate) struct Named {
+    pub(crate) address: u64,
+    pub(crate) frames: Vec<Frame>,
+}
+
+/// The thread that names addresses.
+pub(crate) struct Naming {
+    /// Gone when no more will be asked.
+    questions: Option<mpsc::Sender<u64>>,
+    answers: async_mpsc::UnboundedReceiver<Named>,
+    notes: mpsc::Receiver<String>,
+}
+
+impl Naming {
+    /// Reads the running kernel's symbols and starts the thread. `vmlinux` is the one that the user named; without it
+    /// one is looked for by the kernel's build id.
+    pub(crate) fn start(release: &str, vmlinux: Option<&Path>) -> Result<Self> {
+        let kallsyms = Kallsyms::of_running_kernel().context("failed to read the kernel's symbols")?;
+        let vmlinux = find(release, vmlinux)?;
+        let (questions, asked) = mpsc::channel::<u64>();
+        let (answer, answers) = async_mpsc::unbounded_channel();
+        let (note, notes) = mpsc::channel();
+        thread::Builder::new()
+            .name("naming".to_owned())
+            .spawn(move || {
+                let mut symbolizer = Symbolizer::new(kallsyms, vmlinux);
+                for address in asked {
+                    let frames = symbolizer.frames(RuntimeAddr(address)).to_vec();
+                    if answer.send(Named { address, frames }).is_err() {
+                        return;
+                    }
+                }
+                // The session may have ended: then nobody wants to know.
+                let _ = note.send(symbolizer.source_lines().to_string());
+            })
+            .context("failed to start a thread")?;
+        Ok(Self { questions: Some(questions), answers, notes })
+    }
+
+    /// Asks for the names at an address.
+    pub(crate) fn ask(&self, address: u64) {
+        if let Some(questions) = &self.questions {
+            // The thread ends only with the questions; had it panicked, the address would stay without a name.
+            let _ = questions.send(address);
+        }
+    }
+
+    /// The next answer; never, if all are given. May be cancelled.
+    pub(crate) async fn answer(&mut self) -> Named {
+        match self.answers.recv().await {
+            Some(named) => named,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The rest of the answers, and whether source lines were known.
+    pub(crate) fn finish(mut self) -> (Vec<Named>, Option<String>) {
+        self.questions = None;
+        let mut rest = Vec::new();
+        // Blocks: capturing has ended, nothing else is to be done.
+        while let Some(named) = self.answers.blocking_recv() {
+            rest.push(named);
+        }
+        (rest, self.notes.recv().ok())
+    }
+}
+
+fn find(release: &str, named: Option<&Path>) -> Result<Option<Vmlinux>> {
+    let running = BuildId::of_running_kernel();
+    if let Some(path) = named {
+        let vmlinux = match &running {
+            Ok(id) => Vmlinux::open_matching(path, id),
+            // Without a build id nothing can be compared; the user chose the file.
+            Err(_) => Vmlinux::open(path),
+        };
+        return vmlinux.map(Some).context("failed to use the vmlinux that was named");
+    }
+    let Ok(id) = running else { return Ok(None) };
+    let search = search(&id, release, Path::new("/"));
+    for refused in &search.refused {
+        eprintln!("lazymmu: a vmlinux was found and not used: {refused}");
+    }
+    Ok(search.vmlinux)
+}

@@ -1,0 +1,73 @@
+//! What live and replayed sessions have in common, so that they cannot differ: the engine's settings, the report,
+//! and the exit status that follows from the verdict.
+
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::{Context, Result};
+use lazymmu_hazard::{Arch, Config, Engine, Outcome, Verdict};
+use lazymmu_report::{Report, Session, Style};
+use lazymmu_trace::{Damage, Header, Symbols};
+
+use crate::ExitStatus;
+use crate::cli::{Color, Format};
+
+/// An engine for the kernel that the header describes.
+pub(crate) fn engine(header: &Header) -> Engine {
+    Engine::new(Config { arch: Arch::from_machine(&header.kernel.architecture), ..Config::default() })
+}
+
+/// Where and how a report goes out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    format: Format,
+    style: Style,
+}
+
+impl Output {
+    pub(crate) fn new(format: Format, color: Color) -> Self {
+        Self { format, style: Self::style(color) }
+    }
+
+    /// Whether stdout gets colour.
+    pub(crate) fn style(color: Color) -> Style {
+        let wanted = match color {
+            Color::Always => true,
+            Color::Never => false,
+            // https://no-color.org: any value but the empty one.
+            Color::Auto => {
+                let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+                !refused && io::stdout().is_terminal()
+            }
+        };
+        if wanted { Style::Colour } else { Style::Plain }
+    }
+
+    /// Prints to stdout. A reader who has gone away is no error.
+    pub(crate) fn print(text: &str) -> Result<()> {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            result => result.context("failed to write to stdout"),
+        }
+    }
+
+    /// Prints the report and gives the exit status that its verdict calls for.
+    pub(crate) fn report(
+        self,
+        header: &Header,
+        symbols: &Symbols,
+        outcome: &Outcome,
+        damage: Option<Damage>,
+    ) -> Result<ExitStatus> {
+        let report = Report::new(&Session { header, symbols, outcome, damage });
+        Self::print(&match self.format {
+            Format::Human => report.text(self.style),
+            Format::Json => report.json(),
+        })?;
+        Ok(match outcome.verdict() {
+            Verdict::Clean => ExitStatus::Clean,
+            Verdict::Hazards => ExitStatus::Hazards,
+            Verdict::Inconclusive => ExitStatus::Inconclusive,
+        })
+    }
+}
