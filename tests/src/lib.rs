@@ -1,3 +1,11 @@
-//! End to end tests of the built binary.
+//! What the end to end tests share: the binary, and the machines they run it in.
+//!
+//! The tests themselves stand in `tests/`. They see only what a user sees: arguments, output, files, exit statuses.
 
 #![forbid(unsafe_code)]
+
+mod lab;
+mod report;
+
+pub use lab::{Lab, Missing, Series, replay, step_output};
+pub use report::{Report, number_before};

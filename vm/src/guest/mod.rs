@@ -25,8 +25,10 @@ pub(crate) const MARK: &str = "lazymmu.vm";
 
 const COMMAND_LINE: &str = "/proc/cmdline";
 
-/// As first process: sets up the guest, does the job and ends the machine. With the argument `reset` it only does the
-/// latter. It comes back only where it is refused.
+/// As first process: sets up the guest, does the job and ends the machine.
+///
+/// For jobs it is also a tool: `/init reset` ends the machine at once, and `/init repeat PROGRAM...` runs a program
+/// again and again, until that fails.
 pub fn main() -> ExitCode {
     let first = std::process::id() == 1;
     // The first process finds nothing mounted.
@@ -49,10 +51,32 @@ pub fn main() -> ExitCode {
         // The console may show this in the midst of other lines; what counts goes through the channel.
         eprintln!("{}", work());
         end();
-    } else if std::env::args().nth(1).as_deref() == Some("reset") {
-        end();
+        return refuse("end");
     }
-    refuse("do anything: it is not the first process")
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.split_first() {
+        Some((tool, [])) if tool == "reset" => {
+            end();
+            refuse("end")
+        }
+        Some((tool, program)) if tool == "repeat" && !program.is_empty() => repeat(program),
+        _ => refuse("do anything: it is not the first process, and its arguments name no tool"),
+    }
+}
+
+fn repeat(program: &[String]) -> ExitCode {
+    loop {
+        let status =
+            program.split_first().map(|(name, rest)| std::process::Command::new(name).args(rest).status());
+        match status {
+            Some(Ok(status)) if status.success() => {}
+            Some(Ok(status)) => {
+                return refuse(&format!("repeat {}: it ended with {status}", program.join(" ")));
+            }
+            Some(Err(error)) => return refuse(&format!("start {}: {error}", program.join(" "))),
+            None => return refuse("repeat a program without a name"),
+        }
+    }
 }
 
 fn refuse(why: &str) -> ExitCode {

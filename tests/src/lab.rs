@@ -1,0 +1,135 @@
+//! What `cargo xtask test` has built, as it says in the environment, and machines made of it.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use lazymmu_vm::{Accelerator, Error, Finished, Initramfs, Job, KernelDirectory, Machine, Step, StepResult};
+
+/// A kernel series with the drop-in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Series {
+    /// 7.x: the generic, nestable mode.
+    V7,
+    /// 6.12: the mode as the architecture has it.
+    V6_12,
+}
+
+impl Series {
+    fn variable(self) -> &'static str {
+        match self {
+            Series::V7 => "LAZYMMU_VM_KERNEL_7",
+            Series::V6_12 => "LAZYMMU_VM_KERNEL_6_12",
+        }
+    }
+}
+
+/// The environment does not say where something is.
+#[derive(Debug)]
+pub struct Missing(
+    /// The variable that should say it.
+    pub &'static str,
+);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} is not set; run the tests in machines with `cargo xtask test`, which builds what they need",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for Missing {}
+
+fn variable(name: &'static str) -> Result<PathBuf, Missing> {
+    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from).ok_or(Missing(name))
+}
+
+/// The static binaries, and how machines run here.
+pub struct Lab {
+    binaries: PathBuf,
+    accelerator: Accelerator,
+}
+
+impl Lab {
+    /// From the environment.
+    pub fn open() -> Result<Self, Missing> {
+        let accelerator = match variable("LAZYMMU_VM_ACCELERATOR")?.to_str() {
+            Some("kvm") => Accelerator::Kvm,
+            _ => Accelerator::Tcg,
+        };
+        Ok(Self { binaries: variable("LAZYMMU_VM_GUEST")?, accelerator })
+    }
+
+    /// The static lazymmu, which runs here as well.
+    pub fn lazymmu(&self) -> PathBuf {
+        self.binaries.join("lazymmu")
+    }
+
+    /// The kernel of a series.
+    pub fn kernel(&self, series: Series) -> Result<KernelDirectory, Box<dyn std::error::Error>> {
+        Ok(KernelDirectory::open(variable(series.variable())?)?)
+    }
+
+    /// The boot image of a kernel without the drop-in.
+    pub fn stock_kernel(&self) -> Result<PathBuf, Missing> {
+        variable("LAZYMMU_VM_KERNEL_STOCK")
+    }
+
+    /// A machine with this kernel, as fast as it can be here.
+    pub fn machine(&self, image: &Path) -> Machine {
+        Machine::new(image).accelerator(self.accelerator)
+    }
+
+    /// The first process and `/bin/lazymmu`.
+    pub fn initramfs(&self) -> Result<Initramfs, Error> {
+        let mut initramfs = Initramfs::new(&self.binaries.join("lazymmu-init"))?;
+        initramfs.add_file("/bin/lazymmu", &self.lazymmu(), 0o755)?;
+        Ok(initramfs)
+    }
+
+    /// Runs a job on a kernel, without debug information.
+    pub fn run(&self, image: &Path, steps: Vec<Step>) -> Result<Finished, Error> {
+        self.machine(image).run(&self.initramfs()?, &Job::new(steps), &mut |_| ())
+    }
+}
+
+/// Judges a trace on this machine, with the same binary as in the guests.
+pub fn replay(lab: &Lab, trace: &Path, arguments: &[&str]) -> std::io::Result<Output> {
+    Command::new(lab.lazymmu()).arg("replay").arg(trace).args(arguments.iter().map(OsStr::new)).output()
+}
+
+/// What a program in a guest said, for a message.
+pub fn step_output(step: &StepResult) -> String {
+    format!(
+        "it ended with: {}\nstdout:\n{}\nstderr:\n{}",
+        step.status,
+        shortened(&step.stdout),
+        shortened(&step.stderr)
+    )
+}
+
+fn shortened(bytes: &[u8]) -> String {
+    const MOST: usize = 4000;
+    let text = String::from_utf8_lossy(bytes);
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}\n... and {} bytes more", &text[..end], text.len() - end),
+        None => text.into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_output_is_shortened() {
+        assert_eq!(shortened(b"abc"), "abc");
+        let text = shortened(&[b'x'; 5000]);
+        assert!(text.ends_with("... and 1000 bytes more") && text.len() < 4100, "{text}");
+    }
+}

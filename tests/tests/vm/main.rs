@@ -1,0 +1,79 @@
+//! What must hold on real kernels. Each kernel is booted a few times, and several tests look at what one run gave.
+//!
+//! The tests of one process share those runs, so they are run with `cargo test` and not with a runner that starts a
+//! process for each test; `cargo xtask test` does that.
+
+// The helpers of tests are tests too.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod controls;
+mod hazards;
+mod recording;
+mod refused;
+mod runner;
+mod shared;
+
+use lazymmu_tests::Series;
+
+/// The same tests for each series.
+macro_rules! series {
+    ($($module:ident = $series:expr;)+) => { $(
+        mod $module {
+            use super::*;
+
+            const SERIES: Series = $series;
+
+            #[test]
+            fn live_finds_the_read() { hazards::live_finds_the_read(SERIES); }
+            #[test]
+            fn live_finds_the_read_modify_write() { hazards::live_finds_the_read_modify_write(SERIES); }
+            #[test]
+            fn live_loses_nothing() { hazards::live_loses_nothing(SERIES); }
+            #[test]
+            fn replay_says_what_live_said() { hazards::replay_says_what_live_said(SERIES); }
+            #[test]
+            fn the_kernel_does_not_complain() { hazards::the_kernel_does_not_complain(SERIES); }
+
+            #[test]
+            fn control_fork() { controls::is_clean(SERIES, "fork"); }
+            #[test]
+            fn control_mprotect() { controls::is_clean(SERIES, "mprotect"); }
+            #[test]
+            fn control_mremap() { controls::is_clean(SERIES, "mremap"); }
+            #[test]
+            fn control_munmap() { controls::is_clean(SERIES, "munmap"); }
+            #[test]
+            fn control_madvise() { controls::is_clean(SERIES, "madvise"); }
+            #[test]
+            fn ftrace_sees_the_tracepoints() { controls::ftrace_sees_the_tracepoints(SERIES); }
+
+            #[test]
+            fn losses_are_counted() { recording::losses_are_counted(SERIES); }
+            #[test]
+            fn record_ends_at_sigint() { recording::ends_at_a_signal(SERIES, "sigint"); }
+            #[test]
+            fn record_ends_at_sigterm() { recording::ends_at_a_signal(SERIES, "sigterm"); }
+            #[test]
+            fn record_survives_sigkill() { recording::survives_sigkill(SERIES); }
+            #[test]
+            fn a_full_disk_ends_the_recording() { recording::a_full_disk_ends_the_recording(SERIES); }
+
+            #[test]
+            fn without_privilege() { refused::without_privilege(SERIES); }
+            #[test]
+            fn without_btf() { refused::without_btf(SERIES); }
+        }
+    )+ };
+}
+
+series! {
+    series_7 = Series::V7;
+    series_6_12 = Series::V6_12;
+}
+
+mod stock {
+    #[test]
+    fn without_the_drop_in() {
+        super::refused::without_the_drop_in();
+    }
+}

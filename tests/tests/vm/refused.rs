@@ -1,0 +1,46 @@
+//! Where lazymmu cannot trace, it says so in one message that tells what to do, and exits with the status for it.
+
+use lazymmu_tests::{Lab, Series, step_output};
+use lazymmu_vm::{Finished, Step, StepResult, StepStatus};
+
+use crate::shared::{Plan, Run, Runs, lazymmu};
+
+static RUNS: Runs = Runs::new();
+
+const LIVE: [&str; 5] = ["live", "--", "workload", "run", "fork"];
+
+fn run(series: Series) -> &'static Run {
+    RUNS.get(series, || {
+        // With something empty mounted over it, the kernel looks as if it had been built without BTF.
+        let hide =
+            Step::Mount { kind: "tmpfs".into(), target: "/sys/kernel/btf".into(), options: String::new() };
+        Plan::default().run_as("user", lazymmu(LIVE).user(1000)).step(hide).run_as("no btf", lazymmu(LIVE))
+    })
+}
+
+/// One line, which has all of these words in it, and no verdict on stdout.
+fn refuses(step: &StepResult, code: i32, words: &[&str]) {
+    assert_eq!(step.status, StepStatus::Exit(code), "{}", step_output(step));
+    assert!(step.stdout.is_empty(), "{}", step_output(step));
+    let stderr = String::from_utf8_lossy(&step.stderr);
+    assert_eq!(stderr.trim_end().lines().count(), 1, "not one message: {stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "{word:?} is not in: {stderr}");
+    }
+}
+
+pub(crate) fn without_privilege(series: Series) {
+    refuses(run(series).step("user"), 5, &["root"]);
+}
+
+pub(crate) fn without_btf(series: Series) {
+    refuses(run(series).step("no btf"), 4, &["BTF", "CONFIG_DEBUG_INFO_BTF"]);
+}
+
+pub(crate) fn without_the_drop_in() {
+    let lab = Lab::open().unwrap_or_else(|error| panic!("{error}"));
+    let image = lab.stock_kernel().unwrap_or_else(|error| panic!("{error}"));
+    let finished: Finished =
+        lab.run(&image, vec![lazymmu(LIVE).into()]).unwrap_or_else(|error| panic!("{error}"));
+    refuses(&finished.steps[0], 4, &["kernel apply"]);
+}

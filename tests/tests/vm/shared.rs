@@ -1,0 +1,148 @@
+//! Runs that several tests look at: each is done once, by the test that comes first.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use lazymmu_tests::{Lab, Report, Series, replay, step_output};
+use lazymmu_vm::{Command, Finished, Step, StepResult};
+
+/// What a run on a kernel gave: its programs by the names that the tests know them by.
+pub(crate) struct Run {
+    pub(crate) lab: Lab,
+    pub(crate) finished: Finished,
+    names: Vec<&'static str>,
+}
+
+/// A place for the runs of one kind, one for each series.
+pub(crate) struct Runs {
+    cells: [OnceLock<Result<Run, String>>; 2],
+}
+
+impl Runs {
+    pub(crate) const fn new() -> Self {
+        Self { cells: [OnceLock::new(), OnceLock::new()] }
+    }
+
+    /// The run on that series, done now if no test has needed it before.
+    pub(crate) fn get(&self, series: Series, plan: impl FnOnce() -> Plan) -> &Run {
+        let cell = &self.cells[series as usize];
+        match cell.get_or_init(|| plan().run(series)) {
+            Ok(run) => run,
+            Err(why) => panic!("the run that this test looks at failed: {why}"),
+        }
+    }
+}
+
+/// What is done in a run.
+#[derive(Default)]
+pub(crate) struct Plan {
+    steps: Vec<Step>,
+    names: Vec<&'static str>,
+    debug_info: bool,
+}
+
+impl Plan {
+    /// Puts the kernel's debug information into the guest.
+    pub(crate) fn with_debug_info(mut self) -> Self {
+        self.debug_info = true;
+        self
+    }
+
+    /// Adds a program, under a name.
+    pub(crate) fn run_as(mut self, name: &'static str, command: Command) -> Self {
+        self.names.push(name);
+        self.steps.push(command.into());
+        self
+    }
+
+    /// Adds another step.
+    pub(crate) fn step(mut self, step: Step) -> Self {
+        self.steps.push(step);
+        self
+    }
+
+    fn run(self, series: Series) -> Result<Run, String> {
+        let Self { steps, names, debug_info } = self;
+        let lab = Lab::open().map_err(|error| error.to_string())?;
+        let kernel = lab.kernel(series).map_err(|error| error.to_string())?;
+        let done = lab.initramfs().and_then(|mut initramfs| {
+            if debug_info {
+                kernel.add_debug_info(&mut initramfs)?;
+            }
+            let memory = if debug_info { 2048 } else { 1024 };
+            let machine = lab.machine(&kernel.boot_image()).memory(memory);
+            machine.run(&initramfs, &lazymmu_vm::Job::new(steps), &mut |_| ())
+        });
+        let finished = done.map_err(|error| error.to_string())?;
+        if let lazymmu_vm::JobStatus::Failed(why) = &finished.status {
+            return Err(format!("the guest failed to {why}"));
+        }
+        assert_eq!(finished.release, kernel.release(), "another kernel than the one that was built has run");
+        Ok(Run { lab, finished, names })
+    }
+}
+
+impl Run {
+    /// What a program did.
+    pub(crate) fn step(&self, name: &str) -> &StepResult {
+        let index = self.names.iter().position(|other| *other == name).expect("a name of the plan");
+        &self.finished.steps[index]
+    }
+
+    /// A file that the guest left in /out.
+    pub(crate) fn file(&self, name: &str) -> &[u8] {
+        match self.finished.files.get(Path::new(name)) {
+            Some(data) => data,
+            None => panic!("the guest left no file {name}; it left {:?}", self.finished.files.keys()),
+        }
+    }
+
+    /// Fails unless a program exited with this code.
+    pub(crate) fn expect_exit(&self, name: &str, code: i32) -> &StepResult {
+        let step = self.step(name);
+        assert_eq!(
+            step.status,
+            lazymmu_vm::StepStatus::Exit(code),
+            "{name} should exit with {code}; {}",
+            step_output(step)
+        );
+        step
+    }
+
+    /// The report that a program printed.
+    pub(crate) fn report(&self, name: &str) -> Report {
+        let step = self.step(name);
+        Report::parse(&step.stdout).unwrap_or_else(|error| panic!("{error}\n{}", step_output(step)))
+    }
+
+    /// Judges a trace from the guest here: the exit code, the report as it was printed, and what was said beside it.
+    pub(crate) fn replay(&self, trace: &str) -> Replayed {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("trace.lmt");
+        std::fs::write(&path, self.file(trace)).unwrap();
+        let output = replay(&self.lab, &path, &["--format", "json"]).unwrap();
+        Replayed {
+            code: output.status.code(),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// What replay said.
+pub(crate) struct Replayed {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Replayed {
+    pub(crate) fn report(&self) -> Report {
+        Report::parse(&self.stdout).unwrap_or_else(|error| panic!("{error}\n{}", self.stderr))
+    }
+}
+
+/// `lazymmu` with these arguments.
+pub(crate) fn lazymmu<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    Command::new(std::iter::once("/bin/lazymmu").chain(arguments))
+}
