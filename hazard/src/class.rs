@@ -56,7 +56,7 @@ pub struct ProfileVerdict {
 pub struct Site {
     /// The function, with the compiler's suffixes taken off.
     pub function: String,
-    /// The operation's name; empty for the opener.
+    /// The operation's name.
     pub op: &'static str,
     /// The stack of the example.
     pub stack: StackId,
@@ -123,7 +123,7 @@ impl Class {
             level: Level::try_from(place.level).ok(),
             write: site(write, place.write_op, place.write),
             access: site(access, place.access_op, place.access),
-            opener: Site { function: opener, op: "", stack: place.opener },
+            opener: Site { function: opener, op: Op::Enter.name(), stack: place.opener },
             profiles: ProfileId::ALL.into_iter().map(|id| verdict(id, shown, group)).collect(),
             example: shown.first_proven.unwrap_or(shown.first),
         }

@@ -65,6 +65,7 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Lost(1) => write!(f, "1 record was lost"),
             Self::Lost(count) => write!(f, "{count} records were lost"),
             Self::LostUncounted(1) => write!(f, "records may be missing at one place, how many is not known"),
             Self::LostUncounted(places) => {
@@ -73,12 +74,17 @@ impl fmt::Display for Reason {
             Self::Gap(Gap::Damaged) => write!(f, "a part of the trace is damaged"),
             Self::Gap(Gap::CutOff) => write!(f, "the end of the trace is missing"),
             Self::Gap(Gap::Coverage) => write!(f, "not every access can be seen on this kernel"),
-            Self::TableFull(count) => {
-                write!(f, "{count} writes were not watched, because too many were pending at one time")
+            Self::TableFull(1) => {
+                write!(f, "1 write was not watched, because too many were pending at that time")
             }
+            Self::TableFull(count) => {
+                write!(f, "{count} writes were not watched, because too many were pending at that time")
+            }
+            Self::Unknown(1) => write!(f, "1 record is of a kind that this version does not know"),
             Self::Unknown(count) => {
                 write!(f, "{count} records are of a kind that this version does not know")
             }
+            Self::Resynced(1) => write!(f, "a task's counters told of mode calls that were never recorded"),
             Self::Resynced(count) => {
                 write!(f, "{count} times a task's counters told of mode calls that were never recorded")
             }

@@ -8,6 +8,7 @@
 
 mod announce;
 mod explain;
+mod figures;
 mod finding;
 mod json;
 mod pte;
@@ -15,10 +16,11 @@ mod stack;
 mod style;
 mod summary;
 mod text;
+mod wrap;
 
 pub use announce::announce;
-pub use explain::{explain, list_rules};
-pub use finding::{Example, Finding, ProfileLine, Site};
+pub use explain::{explain, list_profiles, list_rules};
+pub use finding::{Example, Finding, ProfileLine, Site, Value};
 pub use pte::{Decoded, PteLayout};
 pub use stack::{Names, StackFrame};
 pub use style::Style;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lazymmu_abi::Kind;
-use lazymmu_hazard::Statistics;
+use lazymmu_hazard::{CpuId, Gap, Statistics};
 use lazymmu_trace::{Header, Kernel};
 use serde::Serialize;
 
@@ -123,6 +123,8 @@ pub struct Sections {
     pub batches: u64,
     /// Batches that ended with nothing pending.
     pub empty_batches: u64,
+    /// Entries in all batches together.
+    pub entries_flushed: u64,
     /// Entries in the largest batch.
     pub largest_batch: u64,
 }
@@ -139,6 +141,7 @@ impl Sections {
             max_pending: statistics.max_pending,
             batches: statistics.batch_sizes.batches,
             empty_batches: statistics.batch_sizes.empty,
+            entries_flushed: statistics.batch_sizes.entries,
             largest_batch: statistics.batch_sizes.largest,
         }
     }
@@ -147,21 +150,25 @@ impl Sections {
 /// Records that never arrived.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Losses {
-    /// All.
+    /// All that were counted.
     pub total: u64,
+    /// Places at which more may be missing, nobody knows how much.
+    pub uncounted: u64,
     /// By kind; `unknown` where that is not known.
     pub by_kind: BTreeMap<&'static str, u64>,
-    /// By CPU.
+    /// By CPU; `unknown` where that is not known.
     pub by_cpu: BTreeMap<String, u64>,
 }
 
 impl Losses {
     pub(crate) fn new(losses: &lazymmu_hazard::Losses) -> Self {
-        let name = |kind: Option<Kind>| kind.map_or("unknown", Kind::name);
+        let kind = |kind: Option<Kind>| kind.map_or("unknown", Kind::name);
+        let cpu = |cpu: Option<CpuId>| cpu.map_or_else(|| "unknown".to_owned(), |cpu| cpu.0.to_string());
         Self {
             total: losses.total(),
-            by_kind: losses.by_kind.iter().map(|(kind, count)| (name(*kind), *count)).collect(),
-            by_cpu: losses.by_cpu.iter().map(|(cpu, count)| (cpu.0.to_string(), *count)).collect(),
+            uncounted: losses.uncounted,
+            by_kind: losses.by_kind.iter().map(|(key, count)| (kind(*key), *count)).collect(),
+            by_cpu: losses.by_cpu.iter().map(|(key, count)| (cpu(*key), *count)).collect(),
         }
     }
 }
@@ -169,13 +176,28 @@ impl Losses {
 /// Why a hazard may have been missed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reason {
+    /// One word: `lost`, `damaged`, `cut-off`, `coverage`, `table-full`, `unknown-records` or `resynced`.
+    pub kind: &'static str,
+    /// How many, where that can be said.
+    pub count: Option<u64>,
     /// In words.
     pub text: String,
 }
 
 impl Reason {
     pub(crate) fn new(reason: &lazymmu_hazard::Reason) -> Self {
-        Self { text: reason.to_string() }
+        use lazymmu_hazard::Reason as From;
+        let (kind, count) = match reason {
+            From::Lost(count) => ("lost", Some(*count)),
+            From::LostUncounted(_) => ("lost", None),
+            From::Gap(Gap::Damaged) => ("damaged", None),
+            From::Gap(Gap::CutOff) => ("cut-off", None),
+            From::Gap(Gap::Coverage) => ("coverage", None),
+            From::TableFull(count) => ("table-full", Some(*count)),
+            From::Unknown(count) => ("unknown-records", Some(*count)),
+            From::Resynced(count) => ("resynced", Some(*count)),
+        };
+        Self { kind, count, text: reason.to_string() }
     }
 }
 
@@ -184,10 +206,24 @@ impl Reason {
 pub struct Damage {
     /// In words.
     pub text: String,
+    /// The byte of the file at which it begins.
+    pub at: u64,
+    /// How many places are damaged.
+    pub places: u64,
+    /// How many bytes could not be used.
+    pub bytes: u64,
+    /// How many bytes the file has.
+    pub file_bytes: u64,
+    /// Whether call paths may be missing.
+    pub call_paths: bool,
+    /// Whether the recording was not finished.
+    pub unfinished: bool,
 }
 
 impl Damage {
     pub(crate) fn new(damage: lazymmu_trace::Damage) -> Self {
-        Self { text: damage.to_string() }
+        let text = damage.to_string();
+        let lazymmu_trace::Damage { at, places, bytes, file_bytes, call_paths, unfinished, .. } = damage;
+        Self { text, at, places, bytes, file_bytes, call_paths, unfinished }
     }
 }

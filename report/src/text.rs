@@ -1,7 +1,191 @@
-//! The report for people.
+//! The report for people: first each finding in the shape of a kernel report, then the figures, then the verdict.
 
-use crate::{Report, Style};
+use std::fmt::Write as _;
 
-pub(crate) fn render(report: &Report, _style: Style) -> String {
-    format!("{} findings, verdict {}\n", report.findings.len(), report.verdict)
+use crate::finding::{Example, Finding, ProfileLine, Site, Value};
+use crate::pte::Decoded;
+use crate::stack::StackFrame;
+use crate::style::{Role, Style};
+use crate::wrap::wrap;
+use crate::{Report, figures};
+
+const RULER: &str = "==================================================================";
+
+pub(crate) fn render(report: &Report, style: Style) -> String {
+    let mut text = Text { style, out: String::new() };
+    for finding in &report.findings {
+        text.finding(finding);
+    }
+    figures::write(report, &mut text);
+    text.out
+}
+
+/// The text while it is written.
+pub(crate) struct Text {
+    pub(crate) style: Style,
+    out: String,
+}
+
+impl Text {
+    pub(crate) fn line(&mut self, line: &str) {
+        self.out.push_str(line);
+        self.out.push('\n');
+    }
+
+    pub(crate) fn paint(&self, role: Role, text: &str) -> String {
+        self.style.paint(role, text)
+    }
+
+    fn finding(&mut self, finding: &Finding) {
+        self.line(RULER);
+        let title = format!("{} in {}", finding.rule, finding.access.function);
+        let title = self.paint(Role::Title, &format!("HAZARD: {title}"));
+        self.line(&format!("{title}: {}", finding.title));
+        self.state(finding);
+
+        let example = &finding.example;
+        self.line("");
+        self.line(&self.access(finding));
+        self.stack(&finding.access);
+        self.line("");
+        let since = since(example);
+        let cpu = if example.cpu == example.write_cpu {
+            String::new()
+        } else {
+            format!(", on CPU {}", example.write_cpu)
+        };
+        self.line(&format!("Written{since} before by {}{cpu}:", self.paint(Role::Name, finding.write.op)));
+        self.stack(&finding.write);
+        self.line("");
+        self.line("In the section entered by:");
+        self.stack(&finding.opener);
+        self.values(finding);
+        self.profiles(&finding.profiles);
+        self.line(RULER);
+        self.line("");
+    }
+
+    fn state(&mut self, finding: &Finding) {
+        let Finding { count, proven, paths, fingerprint, .. } = finding;
+        let state = if *proven > 0 {
+            let all = if proven == count { "each time".to_owned() } else { format!("{proven} times") };
+            self.paint(Role::Bad, &format!("proven: the value was not the one written ({all})"))
+        } else if finding.example.comparison == "same" {
+            self.paint(
+                Role::Doubt,
+                "latent: nothing went wrong here, as this kernel had not deferred the write",
+            )
+        } else {
+            self.paint(
+                Role::Doubt,
+                "latent: there are no values to compare, so nothing shows that it went wrong here",
+            )
+        };
+        self.line(&state);
+        let times = figures::times(*count);
+        let paths = if *paths == 1 {
+            String::new()
+        } else {
+            format!(" on {paths} call paths, of which one is shown")
+        };
+        self.line(&format!("Seen {times}{paths}. Fingerprint {fingerprint}."));
+    }
+
+    fn access(&self, finding: &Finding) -> String {
+        let Example { entry, cpu, tid, task, context, .. } = &finding.example;
+        let level = finding.level.map_or_else(|| "entry".to_owned(), str::to_uppercase);
+        let task = task.as_ref().map_or_else(|| format!("task {tid}"), |name| format!("{name}/{tid}"));
+        let context = if *context == "task" { String::new() } else { format!(" in {context}") };
+        let op = self.paint(Role::Name, finding.access.op);
+        format!("{op} of {level} {entry} by {task} on CPU {cpu}{context}:")
+    }
+
+    fn stack(&mut self, site: &Site) {
+        if site.stack.is_empty() {
+            let lost = self.paint(Role::Quiet, " (the call stack is not known)");
+            self.line(&lost);
+        }
+        for frame in &site.stack {
+            let line = self.frame(frame);
+            self.line(&line);
+        }
+    }
+
+    fn frame(&self, frame: &StackFrame) -> String {
+        let StackFrame { function, offset, module, file, line, inlined } = frame;
+        let mut text = format!(" {}", self.paint(Role::Name, function));
+        if *offset > 0 {
+            let _ = write!(text, "+{offset:#x}");
+        }
+        if let Some(file) = file {
+            let line = line.map_or_else(String::new, |line| format!(":{line}"));
+            let _ = write!(text, " ({file}{line})");
+        }
+        if let Some(module) = module {
+            let _ = write!(text, " [{module}]");
+        }
+        if *inlined {
+            text.push_str(" (inlined)");
+        }
+        text
+    }
+
+    fn values(&mut self, finding: &Finding) {
+        let Example { pending, seen, memory, comparison, .. } = &finding.example;
+        if pending.is_none() && seen.is_none() && memory.is_none() {
+            return;
+        }
+        self.line("");
+        let got = if finding.rule == "rmw-pending" { "replaced" } else { "read" };
+        for (name, value) in [("written", pending), (got, seen), ("memory", memory)] {
+            let Some(value) = value else { continue };
+            let same = name != "written" && pending.as_ref().is_some_and(|pending| pending.raw == value.raw);
+            let words = if same { "the same".to_owned() } else { words(value) };
+            let words = if name == got && *comparison == "different" {
+                self.paint(Role::Bad, &words)
+            } else {
+                self.paint(Role::Quiet, &words)
+            };
+            self.line(format!(" {name:<9} {}  {words}", value.raw).trim_end());
+        }
+    }
+
+    fn profiles(&mut self, profiles: &[ProfileLine]) {
+        for (title, role, breaks) in
+            [("Breaks on:", Role::Bad, true), ("Does not break on:", Role::Good, false)]
+        {
+            let lines: Vec<_> = profiles.iter().filter(|line| line.breaks == breaks).collect();
+            if lines.is_empty() {
+                continue;
+            }
+            self.line("");
+            self.line(title);
+            for line in lines {
+                let doubt =
+                    if line.verified { "" } else { " (not checked against that architecture's source)" };
+                let wrapped = wrap(&format!("{}{doubt}", line.why), 14);
+                let name = self.paint(role, &format!("{:<13}", line.name));
+                for (number, part) in wrapped.iter().enumerate() {
+                    let part = part.trim_start();
+                    let line =
+                        if number == 0 { format!(" {name}{part}") } else { format!("{:14}{part}", "") };
+                    self.line(&line);
+                }
+            }
+        }
+    }
+}
+
+fn words(value: &Value) -> String {
+    value.decoded.as_ref().map_or_else(String::new, Decoded::line)
+}
+
+/// How long the write was before the access.
+fn since(example: &Example) -> String {
+    match example.time_ns.checked_sub(example.write_time_ns) {
+        Some(ns) if ns < 1_000 => format!(" {ns} ns"),
+        Some(ns) if ns < 1_000_000 => format!(" {}.{} us", ns / 1_000, ns % 1_000 / 100),
+        Some(ns) => format!(" {}.{} ms", ns / 1_000_000, ns % 1_000_000 / 100_000),
+        None => String::new(),
+    }
 }
