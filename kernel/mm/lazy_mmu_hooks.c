@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The out-of-line half of <linux/lazy_mmu_hooks.h>: adds the context and the
- * caller, and traces. Called only while somebody listens.
+ * caller, and traces. Called only while somebody listens. Part of the lazymmu drop-in.
  */
 
 /* It must not report itself. */

@@ -3,12 +3,12 @@
  * Tracepoints at every access to a page table entry and at every lazy MMU
  * mode call: lazy_mmu:lazy_mmu_{read,write,rmw,section}.
  *
- * This is the last thing that <linux/pgtable.h> includes. Each accessor gets
- * an always-inline wrapper whose body still sees the real accessor, function
- * or macro; then the accessor's name is made to mean the wrapper. So the code
- * of <linux/pgtable.h> and <asm/pgtable.h> is not instrumented, only what uses
- * it is, and a compound accessor (wrprotect_ptes() -> ptep_set_wrprotect())
- * is reported once, under the name that the user wrote.
+ * Part of the lazymmu drop-in, and the last thing that <linux/pgtable.h>
+ * includes. Each accessor gets an always-inline wrapper whose body still sees
+ * the real accessor, function or macro; then the accessor's name is made to
+ * mean the wrapper. So the code of <linux/pgtable.h> and <asm/pgtable.h> is not
+ * instrumented, only what uses it is, and a compound accessor (wrprotect_ptes()
+ * -> ptep_set_wrprotect()) is reported once, under the name that the user wrote.
  *
  * The wrappers do what <linux/page_ref.h> does: test the tracepoint's static
  * key and, if somebody listens, call a function out of line, which traces.
@@ -22,6 +22,8 @@
 #ifndef _LINUX_LAZY_MMU_HOOKS_H
 #define _LINUX_LAZY_MMU_HOOKS_H
 
+#if defined(CONFIG_LAZY_MMU_HOOKS) && !defined(__ASSEMBLY__)
+
 void __lazy_mmu_read(void *entry, unsigned long val, unsigned int op);
 void __lazy_mmu_write(void *entry, unsigned long val, unsigned int nr,
 		      unsigned int op, unsigned long addr);
@@ -33,9 +35,8 @@ void __lazy_mmu_section(unsigned int op);
  * Not in what runs before or beside the kernel proper: the decompressor, the
  * EFI stub and early start-up code, the vDSO, KVM's hypervisor part on arm64.
  */
-#if defined(CONFIG_LAZY_MMU_HOOKS) && !defined(LAZY_MMU_HOOKS_OFF) &&	\
-	!defined(__DISABLE_EXPORTS) && !defined(BUILD_VDSO) &&		\
-	!defined(__KVM_NVHE_HYPERVISOR__)
+#if !defined(LAZY_MMU_HOOKS_OFF) && !defined(__DISABLE_EXPORTS) &&	\
+	!defined(BUILD_VDSO) && !defined(__KVM_NVHE_HYPERVISOR__)
 
 #include <linux/build_bug.h>
 #include <linux/compiler.h>
@@ -503,5 +504,6 @@ __LMH_SECTION(arch_flush_lazy_mmu_mode, LMO_FLUSH)
 /* All wrappers stand before all names: an accessor may be a macro that uses another one. */
 #include <linux/lazy_mmu_names.h>
 
-#endif /* CONFIG_LAZY_MMU_HOOKS && ... */
+#endif /* !LAZY_MMU_HOOKS_OFF && ... */
+#endif /* CONFIG_LAZY_MMU_HOOKS && !__ASSEMBLY__ */
 #endif /* _LINUX_LAZY_MMU_HOOKS_H */

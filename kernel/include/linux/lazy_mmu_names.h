@@ -2,7 +2,8 @@
 /*
  * From here on the names of the accessors mean the wrappers of
  * <linux/lazy_mmu_hooks.h>, which alone includes this. As macros with
- * arguments, so that structure members of the same name stay what they are.
+ * arguments, so that structure members of the same name stay what they are. Part of
+ * the lazymmu drop-in.
  */
 #ifndef _LINUX_LAZY_MMU_NAMES_H
 #define _LINUX_LAZY_MMU_NAMES_H

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The codes of the operations that the lazy_mmu tracepoints report. Only the
- * codes; what they stand for is in <linux/lazy_mmu_hooks.h>.
+ * codes; what they stand for is in <linux/lazy_mmu_hooks.h>. Part of the
+ * lazymmu drop-in.
  */
 #ifndef _LINUX_LAZY_MMU_OPS_H
 #define _LINUX_LAZY_MMU_OPS_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Accesses to page table entries and lazy MMU mode calls. Who emits them, and
- * what they leave out: <linux/lazy_mmu_hooks.h>.
+ * what they leave out: <linux/lazy_mmu_hooks.h>. Part of the lazymmu drop-in.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM lazy_mmu
@@ -29,10 +29,10 @@
 TRACE_EVENT(lazy_mmu_read,
 
 	/* @val is what the reader got. */
-	TP_PROTO(void *entry, unsigned long val, unsigned int op,
+	TP_PROTO(void *p, unsigned long val, unsigned int op,
 		 unsigned int context, unsigned long caller),
 
-	TP_ARGS(entry, val, op, context, caller),
+	TP_ARGS(p, val, op, context, caller),
 
 	TP_STRUCT__entry(
 		__field(void *, entry)
@@ -43,7 +43,7 @@ TRACE_EVENT(lazy_mmu_read,
 	),
 
 	TP_fast_assign(
-		__entry->entry = entry;
+		__entry->entry = p;
 		__entry->val = val;
 		__entry->caller = caller;
 		__entry->op = op;
@@ -62,11 +62,11 @@ TRACE_EVENT(lazy_mmu_write,
 	 * @val is what was written to the first of @nr entries; memory need not
 	 * hold it yet. @addr is the address that it maps, 0 if not known.
 	 */
-	TP_PROTO(void *entry, unsigned long val, unsigned int nr,
+	TP_PROTO(void *p, unsigned long val, unsigned int nr,
 		 unsigned int op, unsigned long addr, unsigned int context,
 		 unsigned long caller),
 
-	TP_ARGS(entry, val, nr, op, addr, context, caller),
+	TP_ARGS(p, val, nr, op, addr, context, caller),
 
 	TP_STRUCT__entry(
 		__field(void *, entry)
@@ -79,7 +79,7 @@ TRACE_EVENT(lazy_mmu_write,
 	),
 
 	TP_fast_assign(
-		__entry->entry = entry;
+		__entry->entry = p;
 		__entry->val = val;
 		__entry->addr = addr;
 		__entry->caller = caller;
@@ -98,11 +98,11 @@ TRACE_EVENT(lazy_mmu_write,
 TRACE_EVENT(lazy_mmu_rmw,
 
 	/* @old is what the first of @nr entries held before. */
-	TP_PROTO(void *entry, unsigned long old, unsigned int nr,
+	TP_PROTO(void *p, unsigned long old, unsigned int nr,
 		 unsigned int op, unsigned long addr, unsigned int context,
 		 unsigned long caller),
 
-	TP_ARGS(entry, old, nr, op, addr, context, caller),
+	TP_ARGS(p, old, nr, op, addr, context, caller),
 
 	TP_STRUCT__entry(
 		__field(void *, entry)
@@ -115,7 +115,7 @@ TRACE_EVENT(lazy_mmu_rmw,
 	),
 
 	TP_fast_assign(
-		__entry->entry = entry;
+		__entry->entry = p;
 		__entry->old = old;
 		__entry->addr = addr;
 		__entry->caller = caller;

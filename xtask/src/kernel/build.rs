@@ -1,0 +1,340 @@
+//! Builds a kernel with the drop-in, unless the cache has one that was built from the same things.
+//!
+//! tinyconfig plus our fragments, out of the source tree, with an object tree that is kept, so that a change of the
+//! drop-in compiles what it touches. Paths and times are kept out of the result: the same inputs give the same build id.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::UNIX_EPOCH;
+
+use anyhow::{Context, Result, bail};
+use object::Object;
+use sha2::{Digest, Sha256};
+
+use super::apply;
+use super::config;
+use super::dropin::{self, Dropin};
+use super::source::{self, Series};
+use super::store::{BuiltKernel, Info, Store};
+use super::tree::Tree;
+
+/// To be raised with every change in here, or in [`super::apply`], that changes what a build gives.
+const RECIPE: u32 = 1;
+
+/// What is fixed so that a build can be repeated.
+const ENVIRONMENT: &[(&str, &str)] = &[
+    ("KBUILD_BUILD_USER", "lazymmu"),
+    ("KBUILD_BUILD_HOST", "lazymmu"),
+    ("KBUILD_BUILD_TIMESTAMP", "Thu Jan  1 00:00:00 UTC 1970"),
+    ("LC_ALL", "C"),
+];
+
+/// What file:line and inlined frames do not need.
+const DROPPED_SECTIONS: &[&str] = &[".debug_loclists", ".debug_aranges", ".debug_frame"];
+
+/// How to build.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    /// How many compilers at a time.
+    pub(crate) jobs: usize,
+    /// Look for a newer source package.
+    pub(crate) refresh: bool,
+}
+
+/// The kernel of a series.
+pub(crate) fn series(store: &Store, series: Series, options: Options) -> Result<BuiltKernel> {
+    let package = source::resolve(store, series, options.refresh)?;
+    let dropin = Dropin::load()?;
+    let label = package.label();
+    let compiler = Compiler::find()?;
+    let key = key(&dropin, &compiler, &label)?;
+    let name = format!("{}-{key}", package.version.replace([':', '/'], "-"));
+    eprintln!("kernel {}: {} {}", series.name(), package.name, package.version);
+    if let Some(built) = store.built(&name) {
+        return Ok(built);
+    }
+    let _lock = store.lock(&label)?;
+    if let Some(built) = store.built(&name) {
+        return Ok(built);
+    }
+    let tree = Tree::open(&source::unpack(store, series, &package)?)?;
+    apply::apply(&tree, &dropin)?;
+    let source = format!("{} {}", package.name, package.version);
+    Build { store, tree: &tree, label: &label, jobs: options.jobs }.run(&name, source, compiler, key)
+}
+
+/// The kernel of somebody's own tree, which gets the drop-in.
+pub(crate) fn tree(store: &Store, directory: &Path, options: Options) -> Result<BuiltKernel> {
+    let tree = Tree::open(directory)?;
+    if tree.root.join(".config").exists() || tree.root.join("include/config").exists() {
+        bail!(
+            "failed to build {}: it was configured or built in place, and the kernel's build refuses to build such a \
+             tree elsewhere; run `make mrproper` in it",
+            tree.root.display()
+        );
+    }
+    let dropin = Dropin::load()?;
+    for path in apply::apply(&tree, &dropin)? {
+        eprintln!("changed {path}");
+    }
+    let label = format!("tree-{}", hex(&Sha256::digest(tree.root.as_os_str().as_encoded_bytes())[..8]));
+    let compiler = Compiler::find()?;
+    let key = key(&dropin, &compiler, &state_of(&tree)?)?;
+    let name = format!("{label}-{key}");
+    if let Some(built) = store.built(&name) {
+        return Ok(built);
+    }
+    let _lock = store.lock(&label)?;
+    let source = tree.root.display().to_string();
+    Build { store, tree: &tree, label: &label, jobs: options.jobs }.run(&name, source, compiler, key)
+}
+
+/// One build under its lock.
+struct Build<'a> {
+    store: &'a Store,
+    tree: &'a Tree,
+    label: &'a str,
+    jobs: usize,
+}
+
+impl Build<'_> {
+    fn run(&self, name: &str, source: String, compiler: Compiler, key: String) -> Result<BuiltKernel> {
+        let objects = self.store.objects(self.label);
+        fs::create_dir_all(&objects).with_context(|| format!("failed to make {}", objects.display()))?;
+        let log = self.store.log(self.label);
+        fs::write(&log, "").with_context(|| format!("failed to write {}", log.display()))?;
+        eprintln!("building Linux {} (minutes, the first time); log: {}", self.tree.version, log.display());
+        self.configure(&objects)?;
+        self.make(&objects, &["bzImage"])?;
+
+        let files = self.store.scratch(self.label)?;
+        collect(&objects, files.path())?;
+        let vmlinux = fs::read(files.path().join("vmlinux")).context("failed to read the built vmlinux")?;
+        let build_id = object::File::parse(&*vmlinux)
+            .ok()
+            .and_then(|elf| elf.build_id().ok().flatten().map(hex))
+            .context("failed to find a build id in the built vmlinux")?;
+        let release = dropin::read(&objects.join("include/config/kernel.release"))?.trim().to_owned();
+        let info = Info { release, build_id, source, compiler: compiler.cc, key };
+        self.store.publish(name, &files.keep(), &info)
+    }
+
+    fn configure(&self, objects: &Path) -> Result<()> {
+        let fragments = dropin::fragments(self.tree.version);
+        self.make(objects, &["tinyconfig"])?;
+        let mut merge = Command::new(self.tree.root.join("scripts/kconfig/merge_config.sh"));
+        merge.arg("-O").arg(objects).arg("-m").arg(objects.join(".config")).args(&fragments);
+        self.logged(merge.current_dir(&self.tree.root), "merge_config.sh")?;
+        self.make(objects, &["olddefconfig"])?;
+        let config = dropin::read(&objects.join(".config"))?;
+        let mut lost = Vec::new();
+        for fragment in &fragments {
+            lost.extend(config::lost(&dropin::read(fragment)?, &config));
+        }
+        if !lost.is_empty() {
+            bail!(
+                "failed to configure Linux {}: Kconfig did not take these lines of kernel/config*.fragment:\n  {}",
+                self.tree.version,
+                lost.join("\n  ")
+            );
+        }
+        Ok(())
+    }
+
+    fn make(&self, objects: &Path, targets: &[&str]) -> Result<()> {
+        // Names in debug information are relative to the source tree, and no path of this machine is in the result.
+        let maps = format!(
+            "-ffile-prefix-map={}/= -fdebug-prefix-map={}=.",
+            self.tree.root.display(),
+            objects.display()
+        );
+        let mut make = Command::new("nice");
+        make.args(["-n", "5", "make", "-C"]).arg(&self.tree.root);
+        make.arg(format!("O={}", objects.display())).arg(format!("-j{}", self.jobs));
+        make.arg(format!("KCFLAGS={maps}")).arg(format!("KAFLAGS={maps}")).args(targets);
+        self.logged(&mut make, &format!("make {}", targets.join(" ")))
+    }
+
+    /// Runs a program with its output going to the log.
+    fn logged(&self, command: &mut Command, what: &str) -> Result<()> {
+        let path = self.store.log(self.label);
+        let log = File::options()
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("failed to open {}", path.display()))?;
+        let errors = log.try_clone().context("failed to share the log")?;
+        let status = command
+            .envs(ENVIRONMENT.iter().copied())
+            .env_remove("MAKEFLAGS")
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .status()
+            .with_context(|| format!("failed to run {what}; `cargo xtask setup` installs what is needed"))?;
+        if status.success() {
+            return Ok(());
+        }
+        let text = fs::read(&path).unwrap_or_default();
+        bail!(
+            "failed to build Linux {}: {what} ended with {status}; the whole log is {}; its last lines:\n{}",
+            self.tree.version,
+            path.display(),
+            last_lines(&String::from_utf8_lossy(&text), 25)
+        )
+    }
+}
+
+/// Copies a kernel's files out of an object tree.
+fn collect(objects: &Path, to: &Path) -> Result<()> {
+    for (from, name) in [
+        ("arch/x86/boot/bzImage", "bzImage"),
+        ("vmlinux", "vmlinux"),
+        (".config", "config"),
+        ("System.map", "System.map"),
+    ] {
+        fs::copy(objects.join(from), to.join(name))
+            .with_context(|| format!("failed to copy {from} out of {}", objects.display()))?;
+    }
+    let mut objcopy = Command::new("objcopy");
+    objcopy.args(["--only-keep-debug", "--compress-debug-sections=zlib"]);
+    for section in DROPPED_SECTIONS {
+        objcopy.arg(format!("--remove-section={section}"));
+    }
+    source::run(objcopy.arg(to.join("vmlinux")).arg(to.join("vmlinux.debug")))
+        .context("failed to take the debug information out of vmlinux")
+}
+
+/// The programs whose versions a build depends on.
+struct Compiler {
+    /// gcc's version line.
+    cc: String,
+    /// Those of the others.
+    tools: String,
+}
+
+impl Compiler {
+    fn find() -> Result<Self> {
+        let version = |program: &str| -> Result<String> {
+            let text = source::run_for_output(Command::new(program).arg("--version"))?;
+            Ok(text.lines().next().unwrap_or_default().to_owned())
+        };
+        Ok(Self { cc: version("gcc")?, tools: [version("ld")?, version("pahole")?].join("\n") })
+    }
+}
+
+/// Hash of everything that goes into a build.
+fn key(dropin: &Dropin, compiler: &Compiler, source: &str) -> Result<String> {
+    let mut hash = Sha256::new();
+    let mut add = |part: &str| {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    };
+    add(&RECIPE.to_string());
+    add(source);
+    add(&compiler.cc);
+    add(&compiler.tools);
+    for file in &dropin.files {
+        add(file.path);
+        add(&file.text);
+    }
+    for fragment in dropin::all_fragments() {
+        add(&dropin::read(&fragment)?);
+    }
+    Ok(hex(&hash.finalize()[..8]))
+}
+
+/// A text that changes when a file of the tree does: path, size and time of each.
+fn state_of(tree: &Tree) -> Result<String> {
+    let mut hash = Sha256::new();
+    let mut pending: Vec<PathBuf> = vec![tree.root.clone()];
+    while let Some(directory) = pending.pop() {
+        let failed = || format!("failed to list {}", directory.display());
+        let mut entries = fs::read_dir(&directory)
+            .with_context(failed)?
+            .collect::<Result<Vec<_>, _>>()
+            .with_context(failed)?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let meta = entry.metadata().with_context(failed)?;
+            let path = entry.path();
+            if meta.is_dir() {
+                if entry.file_name() != ".git" {
+                    pending.push(path);
+                }
+                continue;
+            }
+            let changed = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+            hash.update(path.as_os_str().as_encoded_bytes());
+            hash.update([0]);
+            hash.update(meta.len().to_le_bytes());
+            hash.update(changed.unwrap_or_default().as_nanos().to_le_bytes());
+        }
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::dropin::File as DropinFile;
+
+    fn dropin(text: &str) -> Dropin {
+        let file = DropinFile { path: "mm/lazy_mmu_hooks.c", text: text.to_owned() };
+        Dropin { files: vec![file], accessors: String::new() }
+    }
+
+    #[test]
+    fn the_key_follows_everything_that_goes_in() {
+        let compiler = |cc: &str| Compiler { cc: cc.to_owned(), tools: String::new() };
+        let key = |text: &str, cc: &str, source: &str| key(&dropin(text), &compiler(cc), source).unwrap();
+        let first = key("a", "gcc 12", "linux_1");
+        assert_eq!(first, key("a", "gcc 12", "linux_1"));
+        let others =
+            [key("b", "gcc 12", "linux_1"), key("a", "gcc 13", "linux_1"), key("a", "gcc 12", "linux_2")];
+        assert!(!others.contains(&first), "{others:?}");
+    }
+
+    #[test]
+    fn the_state_of_a_tree_follows_its_files() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("Makefile"), "VERSION = 7\nPATCHLEVEL = 2\n").unwrap();
+        let tree = Tree::open(directory.path()).unwrap();
+        let first = state_of(&tree).unwrap();
+        fs::create_dir(directory.path().join(".git")).unwrap();
+        fs::write(directory.path().join(".git/index"), "x").unwrap();
+        assert_eq!(state_of(&tree).unwrap(), first);
+        fs::write(directory.path().join("new.c"), "x").unwrap();
+        assert_ne!(state_of(&tree).unwrap(), first);
+    }
+
+    #[test]
+    fn a_tree_built_in_place_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("Makefile"), "VERSION = 7\nPATCHLEVEL = 2\n").unwrap();
+        fs::write(directory.path().join(".config"), "").unwrap();
+        let store = Store::open_in(&directory.path().join("cache")).unwrap();
+        let refusal =
+            tree(&store, directory.path(), Options { jobs: 1, refresh: false }).unwrap_err().to_string();
+        assert!(refusal.contains("make mrproper"), "{refusal}");
+    }
+
+    #[test]
+    fn the_end_of_a_log_is_shown() {
+        assert_eq!(last_lines("a\nb\nc\n", 2), "b\nc");
+        assert_eq!(last_lines("a\n", 2), "a");
+    }
+}
