@@ -266,3 +266,28 @@ pub fn count(bytes: &[u8]) -> usize {
     }
     count
 }
+
+/// The same bytes with the right checksums in the prelude and in everything that begins as a block does.
+pub fn with_checksums(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    put_crc(&mut bytes, 0, 28);
+    let mut at = PRELUDE;
+    while let Some(block) = bytes.get(at..at + BLOCK_HEADER) {
+        let stored = u32::from_le_bytes(block[32..36].try_into().unwrap()) as usize;
+        let end = at + BLOCK_HEADER;
+        if let Some(payload) = bytes.get(end..end + stored) {
+            let crc = crc32fast::hash(payload).to_le_bytes();
+            bytes[at + 36..at + 40].copy_from_slice(&crc);
+        }
+        put_crc(&mut bytes, at, 44);
+        at = end + stored;
+    }
+    bytes
+}
+
+fn put_crc(bytes: &mut [u8], from: usize, len: usize) {
+    if let Some(part) = bytes.get_mut(from..from + len + 4) {
+        let crc = crc32fast::hash(&part[..len]).to_le_bytes();
+        part[len..].copy_from_slice(&crc);
+    }
+}
