@@ -168,68 +168,72 @@ impl<R: Read + Seek> Walker<R> {
             return Ok(if finished || ended { Step::End } else { unfinished() });
         }
         if finished {
-            return Ok(self.rest(Fault::AfterEnd, LostRecords::NONE));
+            return Ok(Step::Hole(self.rest(Fault::AfterEnd, LostRecords::NONE)));
         }
         let mut bytes = [0; BLOCK_HEADER_LEN];
         let got = self.source.read_at(at, &mut bytes)?;
         let begins = bytes.get(..got).unwrap_or_default();
         match BlockHeader::parse(begins) {
-            Some(header) if follows(expected, &header) => Ok(self.block(Placed { at, header })),
+            Some(header) if follows(expected, &header) => self.block(Placed { at, header }),
             _ if got < BLOCK_HEADER_LEN && begins.iter().zip(&MARKER).all(|(is, want)| is == want) => {
-                Ok(self.rest(Fault::Torn, LostRecords::AtMost(MAX_RECORDS as u64)))
+                Ok(Step::Hole(self.rest(Fault::Torn, LostRecords::AtMost(MAX_RECORDS as u64))))
             }
-            _ => self.seek_block(at),
+            _ => Ok(Step::Hole(match self.search(at.saturating_add(1))? {
+                Some(next) => self.resume(next),
+                None => Hole { call_paths: true, ..self.rest(Fault::NoBlock, LostRecords::UNKNOWN) },
+            })),
         }
     }
 
     /// A whole header that may follow here, after a hole or none.
-    fn block(&mut self, block: Placed) -> Step {
+    fn block(&mut self, block: Placed) -> Result<Step, ReadError> {
         let Placed { at, header } = block;
         if let Some(expected) = self.place.expected
             && expected != (header.sequence, header.records_before)
         {
             self.place.expected = Some((header.sequence, header.records_before));
-            return Step::Hole(swallowed(
-                hole(at, 0, Fault::Missing, LostRecords::UNKNOWN),
-                Some(expected),
-                &header,
-            ));
+            let missing = hole(at, 0, Fault::Missing, LostRecords::UNKNOWN);
+            return Ok(Step::Hole(swallowed(missing, Some(expected), &header)));
         }
-        self.place.finished = header.block_type == Type::Index as u8;
         if header.len() > self.source.len.saturating_sub(at) {
-            let Step::Hole(torn) = self.rest(Fault::Torn, LostRecords::AtMost(header.records())) else {
-                return Step::End;
-            };
-            return Step::Hole(Hole { call_paths: block.hole(Fault::Torn).call_paths, ..torn });
+            // Either the file ends here, or a part of the payload was taken out and more blocks follow.
+            if let Some(next) = self.search(at.saturating_add(BLOCK_HEADER_LEN as u64))? {
+                return Ok(Step::Hole(self.resume(next)));
+            }
+            self.place.finished = header.block_type == Type::Index as u8;
+            let call_paths = block.hole(Fault::Torn).call_paths;
+            let torn = self.rest(Fault::Torn, LostRecords::AtMost(header.records()));
+            return Ok(Step::Hole(Hole { call_paths, ..torn }));
         }
-        self.place.at = at.saturating_add(header.len());
-        self.place.expected =
-            Some((header.sequence.saturating_add(1), header.records_before.saturating_add(header.records())));
-        Step::Block(block)
+        self.place = Place {
+            at: at.saturating_add(header.len()),
+            expected: Some((
+                header.sequence.saturating_add(1),
+                header.records_before.saturating_add(header.records()),
+            )),
+            finished: header.block_type == Type::Index as u8,
+            ..self.place
+        };
+        Ok(Step::Block(block))
     }
 
     /// Gives up what is left of the file.
-    fn rest(&mut self, fault: Fault, records: LostRecords) -> Step {
+    fn rest(&mut self, fault: Fault, records: LostRecords) -> Hole {
         let at = self.place.at;
         self.place.at = self.source.len;
-        Step::Hole(hole(at, self.source.len.saturating_sub(at), fault, records))
+        hole(at, self.source.len.saturating_sub(at), fault, records)
     }
 
-    /// Looks for the next block after `at`, where there is none.
-    fn seek_block(&mut self, at: u64) -> Result<Step, ReadError> {
-        let Some(next) = self.search(at.saturating_add(1))? else {
-            let Step::Hole(hole) = self.rest(Fault::NoBlock, LostRecords::UNKNOWN) else {
-                return Ok(Step::End);
-            };
-            return Ok(Step::Hole(Hole { call_paths: true, ..hole }));
-        };
-        let hole = hole(at, next.at - at, Fault::NoBlock, LostRecords::UNKNOWN);
-        let hole = swallowed(hole, self.place.expected, &next.header);
+    /// Goes on with a block that was found later than it should come.
+    fn resume(&mut self, next: Placed) -> Hole {
+        let Place { at, expected, .. } = self.place;
         self.place.at = next.at;
         self.place.expected = Some((next.header.sequence, next.header.records_before));
-        Ok(Step::Hole(hole))
+        let hole = hole(at, next.at.saturating_sub(at), Fault::NoBlock, LostRecords::UNKNOWN);
+        swallowed(hole, expected, &next.header)
     }
 
+    /// Finds the next block that may follow, from byte `from` on.
     fn search(&mut self, from: u64) -> Result<Option<Placed>, ReadError> {
         let mut chunk = vec![0; CHUNK];
         let mut start = from;

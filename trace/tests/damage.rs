@@ -152,6 +152,20 @@ fn a_block_that_was_taken_out_is_missed() {
 }
 
 #[test]
+fn bytes_that_were_taken_out_of_a_block_cost_that_block() {
+    let sample = sample(None);
+    // More than all that follows: the block's length leads past the end of the file.
+    let block = sample.blocks.iter().rfind(|block| records_in(&sample.bytes, block) > 0).unwrap();
+    let mut bytes = sample.bytes.clone();
+    bytes.drain(block.start + 100..block.end - 10);
+    let seen = see(&bytes).unwrap();
+    assert_eq!(seen.records, sample.records[..80]);
+    let damage = seen.damage.unwrap();
+    assert_eq!((damage.fault, damage.at, damage.bytes), (Fault::NoBlock, block.start as u64, 110));
+    assert_eq!((damage.records, damage.unfinished), (LostRecords::Exactly(40), false));
+}
+
+#[test]
 fn a_block_that_is_there_twice_counts_once() {
     let sample = sample(Some(1));
     for block in &sample.blocks[1..sample.blocks.len() - 1] {
