@@ -159,7 +159,7 @@ fn reported(log: &Log) -> Hazards {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
     #[test]
     fn the_engine_says_what_the_model_says(actions in prop::collection::vec(action(), 0..80)) {
