@@ -65,7 +65,8 @@ impl Best {
     fn time<T>(&mut self, work: impl FnOnce() -> Result<T, Box<dyn Error>>) -> Result<T, Box<dyn Error>> {
         let start = cpu_time()?;
         let result = work()?;
-        self.seconds = self.seconds.min((cpu_time()? - start).as_secs_f64());
+        let spent = cpu_time()?.saturating_sub(start);
+        self.seconds = self.seconds.min(spent.as_secs_f64());
         Ok(result)
     }
 
