@@ -47,7 +47,7 @@ pub use format::{LEAST_LAZYMMU, Version};
 pub use header::{Capture, Clock, Header, Hook, Kernel, Plan};
 pub use index::{Index, Span};
 pub use reader::{About, Reader};
-pub use records::{ANY_CPU, Records};
+pub use records::Records;
 pub use sink::{Sink, Stream};
 pub use symbols::{Frame, Symbols};
 pub use writer::{Settings, Writer, Written};

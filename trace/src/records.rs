@@ -11,14 +11,11 @@ use crate::damage::{self, Damage, Fault, Hole, LostRecords};
 use crate::walk::{Place, Placed, Step, Walker};
 use crate::{Index, ReadError, Span};
 
-/// The [`Record::cpu`] of a `Lost` record that stands for damage of the file: any CPU's records may be missing.
-pub const ANY_CPU: u16 = u16::MAX;
-
 /// Reads the records of a trace in the order of the file, one block in memory at a time.
 ///
 /// Where records are missing because the file is damaged, a record of kind `Lost` stands in for them: its CPU is
-/// [`ANY_CPU`], its `op` 0 (the lost kinds are not known), its `value` their number, known only if [`Flags::VALUE`]
-/// is set.
+/// [`Record::ANY_CPU`], its `op` 0 (the lost kinds are not known), its `value` their number. Where that is not known,
+/// `value` is 0 and [`Flags::VALUE`] is clear.
 pub struct Records<R> {
     walker: Walker<R>,
     start: Place,
@@ -127,7 +124,7 @@ impl<R: Read + Seek> Records<R> {
 
 /// The record that tells the engine of a hole, if records may be missing in it.
 fn stand_in(hole: &Hole, time: u64) -> Option<Record> {
-    let lost = Record { time, kind: Kind::Lost as u8, cpu: ANY_CPU, ..Record::default() };
+    let lost = Record { time, kind: Kind::Lost as u8, cpu: Record::ANY_CPU, ..Record::default() };
     match hole.records {
         // What was recorded after the end of the file is not known.
         _ if hole.fault == Fault::Unfinished => Some(lost),

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use lazymmu_abi::{Flags, Kind, Level, Op, Record};
 use lazymmu_trace::{
-    ANY_CPU, Counters, Damage, Frame, Header, Kernel, Losses, ReadError, Reader, Settings, Sink, Writer,
+    Counters, Damage, Frame, Header, Kernel, Losses, ReadError, Reader, Settings, Sink, Writer,
 };
 
 pub const PRELUDE: usize = 32;
@@ -210,7 +210,7 @@ pub fn see_all<R: Read + Seek>(mut reader: Reader<R>) -> Result<Seen, ReadError>
     while let Some(batch) = reader.next_batch()? {
         assert!(!batch.is_empty());
         match batch {
-            [stand_in] if stand_in.kind == Kind::Lost as u8 && stand_in.cpu == ANY_CPU => {
+            [stand_in] if stand_in.kind == Kind::Lost as u8 && stand_in.cpu == Record::ANY_CPU => {
                 assert_eq!(stand_in.op, 0);
                 lost.push(stand_in.known_value());
             }
