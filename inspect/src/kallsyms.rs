@@ -59,6 +59,9 @@ pub struct Symbol<'a> {
     pub module: Option<&'a str>,
 }
 
+/// No function is longer. A list without data symbols does not say where the last function of a module ends.
+const MAX_FUNCTION: u64 = 1 << 24;
+
 /// Marks an entry where text ends: no function begins there.
 const END_OF_TEXT: u16 = u16::MAX;
 
@@ -116,15 +119,12 @@ impl Kallsyms {
     pub fn lookup(&self, address: RuntimeAddr) -> Option<Symbol<'_>> {
         let after = self.entries.partition_point(|entry| entry.address <= address.0);
         let entry = self.entries.get(after.checked_sub(1)?)?;
-        if entry.module == END_OF_TEXT {
+        let offset = address.0 - entry.address;
+        if entry.module == END_OF_TEXT || offset >= MAX_FUNCTION {
             return None;
         }
         let module = usize::from(entry.module).checked_sub(1).and_then(|index| self.modules.get(index));
-        Some(Symbol {
-            name: self.name(entry),
-            offset: address.0 - entry.address,
-            module: module.map(String::as_str),
-        })
+        Some(Symbol { name: self.name(entry), offset, module: module.map(String::as_str) })
     }
 
     /// Where a text symbol of the kernel itself stands.
@@ -271,9 +271,15 @@ ffffffffc0002000 t bpf_prog_6deef7357e7b4530_x\t[bpf]
     #[test]
     fn what_is_not_text_has_no_name() {
         let table = table();
-        for address in
-            [0, 0x1000, 0xffffffff80ffffff, 0xffffffff81000600, 0xffffffff81000900, 0xffffffffc0001800]
-        {
+        for address in [
+            0,
+            0x1000,
+            0xffffffff80ffffff,
+            0xffffffff81000600,
+            0xffffffff81000900,
+            0xffffffffc0001800,
+            u64::MAX,
+        ] {
             assert_eq!(at(&table, address), None, "{address:#x}");
         }
     }
