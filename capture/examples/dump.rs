@@ -65,7 +65,25 @@ impl Sum {
     }
 }
 
+/// Prints what the programs log.
+struct Stderr;
+
+impl log::Log for Stderr {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        eprintln!("log {}: {}", record.level(), record.args());
+    }
+
+    fn flush(&self) {}
+}
+
 fn main() -> ExitCode {
+    if log::set_logger(&Stderr).is_ok() {
+        log::set_max_level(log::LevelFilter::Info);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = arguments().and_then(|arguments| {
         runtime.map_err(|error| format!("start the runtime: {error}"))?.block_on(run(&arguments))

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use lazymmu_abi::{Scope, Settings};
@@ -40,6 +41,9 @@ pub(crate) fn check() -> Result<Offsets, Error> {
     }
     let btf = Btf::from_file(RUNNING_KERNEL).map_err(|error| match error {
         BtfError::Missing(_) => Error::NoBtf,
+        BtfError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+            Error::NotPermitted { reason: format!("the process may not read {RUNNING_KERNEL}") }
+        }
         other => Error::Btf(other),
     })?;
     hooks::check(&btf)?;

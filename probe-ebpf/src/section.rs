@@ -51,12 +51,12 @@ fn lazy_mmu_section(ctx: BtfTracePointContext) -> i32 {
 /// a nested section is an error is the engine's matter.
 #[inline(always)]
 fn count(ctx: &BtfTracePointContext, op: u8) {
+    static SAID: Once = Once::new();
     let (tid, _) = task::current_ids();
     if op == Op::Enter as u8 {
         let depth = depth(tid).map_or(1, |depth| depth.saturating_add(1));
         if SECTIONS.insert(tid, depth, 0).is_err() {
             emit::lose_unknown();
-            static SAID: Once = Once::new();
             if SAID.first() {
                 warn!(ctx, "the table of sections is full: accesses of task {} are not seen", tid);
             }

@@ -29,7 +29,7 @@ pub(crate) fn take(ctx: &impl EbpfContext, slot: Slot, caller: u64) -> u64 {
     let id = unsafe {
         let bytes =
             bpf_get_stack(ctx.as_ptr(), (&raw mut (*item).frames).cast(), (8 * STACK_FRAMES) as u32, 0);
-        let mut len = if bytes > 0 { (bytes as usize) / 8 } else { 0 };
+        let mut len = usize::try_from(bytes).unwrap_or(0) / 8;
         let id = hash(item, len, caller).unwrap_or_else(|| {
             len = 0;
             StackHash::NEW.push(caller).id()

@@ -2,13 +2,15 @@
 //!
 //! 7.0 and later keep two counters in the task; before that, the section program counts in a map.
 
+use core::ffi::c_void;
+
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_get_current_task_btf};
 use lazymmu_abi::{Scope, Settings};
 
 use crate::maps::{self, SECTIONS};
 
 /// A `struct task_struct` that the verifier knows as one, so that its members can be loaded without a helper.
-pub(crate) type Task = *const u8;
+pub(crate) type Task = *const c_void;
 
 /// Thread id and thread group id of the current task.
 #[inline(always)]
@@ -35,7 +37,7 @@ pub(crate) fn current_in_section() -> bool {
     if kernel_counts() {
         // SAFETY: the helper has no precondition and never gives NULL.
         let task = unsafe { bpf_get_current_task_btf() };
-        counters_say_so(task.cast::<u8>().cast_const())
+        counters_say_so(task.cast::<c_void>().cast_const())
     } else {
         map_says_so(current_ids().0)
     }
@@ -55,7 +57,7 @@ pub(crate) fn tid(task: Task) -> u32 {
         return 0;
     }
     // SAFETY: the verifier checks that the running kernel's `struct task_struct` has four readable bytes there.
-    unsafe { core::ptr::read_volatile(task.add(offset as usize).cast::<u32>()) }
+    unsafe { core::ptr::read_volatile(task.byte_add(offset as usize).cast::<u32>()) }
 }
 
 #[inline(always)]
@@ -67,8 +69,8 @@ fn counters_say_so(task: Task) -> bool {
     // Byte by byte: the verifier refuses one load across two members.
     // SAFETY: the verifier checks that the running kernel's `struct task_struct` has a readable byte there.
     unsafe {
-        core::ptr::read_volatile(task.add(enable as usize)) != 0
-            || core::ptr::read_volatile(task.add(pause as usize)) != 0
+        core::ptr::read_volatile(task.byte_add(enable as usize).cast::<u8>()) != 0
+            || core::ptr::read_volatile(task.byte_add(pause as usize).cast::<u8>()) != 0
     }
 }
 
