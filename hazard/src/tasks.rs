@@ -110,11 +110,9 @@ impl Sections {
         }
     }
 
-    /// Every open section.
+    /// Every open section, in no order.
     pub(crate) fn ids(&self) -> Vec<SectionId> {
-        let mut ids: Vec<_> = self.by_task.values().map(|index| SectionId(*index)).collect();
-        ids.sort_unstable_by_key(|id| id.0);
-        ids
+        self.by_task.values().map(|index| SectionId(*index)).collect()
     }
 
     fn remember(&mut self, cpu: CpuId, index: usize) {

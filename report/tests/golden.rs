@@ -2,8 +2,10 @@
 //!
 //! `LAZYMMU_BLESS=1 cargo test -p lazymmu-report` writes the files anew; look at the difference before it is committed.
 
+#[cfg(test)]
 #[path = "golden_support/scenario.rs"]
 mod scenario;
+#[cfg(test)]
 #[path = "golden_support/schema.rs"]
 mod schema;
 
@@ -20,7 +22,7 @@ fn report(scenario: &Scenario) -> Report {
 fn check(name: &str, actual: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if std::env::var_os("LAZYMMU_BLESS").is_some() {
-        std::fs::write(&path, actual).unwrap();
+        assert!(std::fs::write(&path, actual).is_ok(), "{name} cannot be written");
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(actual, expected, "{name} differs; see the top of this file");
@@ -64,6 +66,43 @@ fn colour_adds_nothing_but_colour() {
         plain.push_str(if number == 0 { part } else { part.split_once('m').map_or("", |(_, rest)| rest) });
     }
     assert_eq!(plain, report.text(Style::Plain));
+}
+
+#[test]
+fn rules_and_profiles_in_words() {
+    let mut text = lazymmu_report::list_rules(Style::Plain);
+    for rule in &lazymmu_hazard::rules::RULES {
+        text.push('\n');
+        text.push_str(&lazymmu_report::explain(rule.info.id, Style::Plain));
+    }
+    check("rules.txt", &text);
+    check("profiles.txt", &lazymmu_report::list_profiles(Style::Plain));
+}
+
+#[test]
+fn a_hazard_is_announced_in_one_line() {
+    let scenario = scenario::fork_exclusive();
+    let lines: Vec<_> = scenario
+        .outcome
+        .occurrences
+        .iter()
+        .map(|occurrence| lazymmu_report::announce(occurrence, &scenario.symbols))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "read-pending: ptep_get in copy_pte_range after set_ptes in restore_exclusive_pte",
+            "rmw-pending: wrprotect_ptes in __copy_present_ptes after set_ptes in restore_exclusive_pte",
+        ]
+    );
+}
+
+#[test]
+fn what_nobody_checked_is_marked() {
+    let mut report = report(&scenario::fork_exclusive());
+    assert!(!report.text(Style::Plain).contains("not checked"));
+    report.findings[0].profiles[1].verified = false;
+    assert!(report.text(Style::Plain).contains("not checked"));
 }
 
 #[test]

@@ -113,3 +113,60 @@ pub(crate) struct Encounter {
     /// The profiles in which this access looks at memory all the same.
     pub(crate) sees_memory: ProfileMask,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_found_by_id_and_by_name() {
+        for rule in &RULES {
+            let info = rule.info;
+            assert!(std::ptr::eq(info.id.info(), info), "{} is not at its place", info.name);
+            assert_eq!(RuleId::by_name(info.name), Some(info.id));
+        }
+        assert_eq!(RuleId::by_name("no-such-rule"), None);
+    }
+
+    #[test]
+    fn every_rule_explains_itself_with_its_sources() {
+        for Info {
+            name,
+            title,
+            contract,
+            contract_source,
+            explanation,
+            example,
+            profiles,
+            blind_spots,
+            ..
+        } in RULES.iter().map(|rule| rule.info)
+        {
+            for part in [title, contract, explanation, profiles, blind_spots] {
+                assert!(part.len() > 20, "{name}: {part}");
+            }
+            for part in [contract_source, example] {
+                assert!(part.contains("7.2.13") && part.contains("6.12.117"), "{name}: {part}");
+            }
+        }
+    }
+
+    #[test]
+    fn rules_concern_the_writer_itself_and_their_own_kind() {
+        let all = ProfileMask::ALL;
+        for who in [Who::Writer, Who::InterruptOfWriter, Who::Other] {
+            for kind in [Kind::Read, Kind::Write, Kind::Rmw] {
+                let encounter = Encounter { kind, who, waits: all, sees_memory: all };
+                let broken: Vec<_> =
+                    RULES.iter().filter(|rule| !(rule.check)(encounter).is_empty()).collect();
+                let expected = match (who, kind) {
+                    (Who::Writer, Kind::Read) => Some("read-pending"),
+                    (Who::Writer, Kind::Rmw) => Some("rmw-pending"),
+                    _ => None,
+                };
+                let names: Vec<_> = broken.iter().map(|rule| rule.info.name).collect();
+                assert_eq!(names, Vec::from_iter(expected), "{who:?} {kind:?}");
+            }
+        }
+    }
+}

@@ -38,7 +38,7 @@ pub(super) static INFO: Info = Info {
                stale (and the kernel's own sanitizer finds those). powerpc with the hash MMU, sparc64 and arm64 store \
                at once and only defer flushes or barriers.",
     blind_spots: "Reads that do not use an accessor (raw *ptep). Reads by another task or CPU. Reads from an interrupt. \
-                  Writes in a section that began before the first record. A task that has softirqs switched off \
-                  inside a section: the kernel takes the mode for off, the records do not tell. Code that flushes by \
-                  other means than leave, flush or pause.",
+                  Writes in a section that began before the first record. Where a task has softirqs switched off \
+                  inside a section the kernel takes the mode for off, which the records do not tell: a finding there \
+                  is wrong. The same holds for code that flushes by other means than leave, flush or pause.",
 };

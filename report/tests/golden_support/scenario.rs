@@ -16,15 +16,15 @@ const WRITE: u64 = 12;
 const READ: u64 = 13;
 const RMW: u64 = 14;
 const ENTRY: u64 = 0xffff_8880_04bc_5238;
-const EXCLUSIVE: u64 = 0xeffff_fffb_3d62 << 12 | 0x400;
+const EXCLUSIVE: u64 = 0xefff_ffff_b3d6_2400;
 const PRESENT: u64 = 0x8000_0000_0a13_8867;
 
 fn header() -> Header {
     let mut header = Header::default();
-    header.kernel.release = "7.2.13".to_owned();
-    header.kernel.version = "#1 SMP PREEMPT_DYNAMIC".to_owned();
+    "7.2.13".clone_into(&mut header.kernel.release);
+    "#1 SMP PREEMPT_DYNAMIC".clone_into(&mut header.kernel.version);
     header.kernel.build_id = Some("2f1d9a7c40b2e6d8".to_owned());
-    header.capture.level = "sections".to_owned();
+    "sections".clone_into(&mut header.capture.level);
     for name in ["read", "write", "rmw", "section"] {
         let name = format!("lazy_mmu:lazy_mmu_{name}");
         header.plan.hooks.push(Hook { name, source: "dev".to_owned(), missing: None });
