@@ -9,22 +9,21 @@ use crate::ExitStatus;
 use crate::cli::{Color, ReplayArgs};
 use crate::session::{self, Output};
 
-/// `workload run fork-exclusive`, recorded with `cargo xtask sample` on the dev kernel that its header names.
+/// Recorded by `cargo xtask vm --series 7 --out DIR -- record -o /out/fork-exclusive.lmt -- workload run
+/// fork-exclusive`.
 const SAMPLE: &[u8] = include_bytes!("../../sample/fork-exclusive.lmt");
 
 pub(super) fn run(args: &ReplayArgs, color: Color) -> Result<ExitStatus> {
     let output = Output::new(args.report.format, color);
-    match &args.trace {
-        Some(path) => judge(Reader::open(path)?, output),
-        None => {
-            let reader = Reader::from_bytes(SAMPLE)?;
-            eprintln!(
-                "lazymmu: no trace given; this is the embedded sample, workload fork-exclusive on Linux {}",
-                reader.about.header.kernel.release
-            );
-            judge(reader, output)
-        }
+    if let Some(path) = &args.trace {
+        return judge(Reader::open(path)?, output);
     }
+    let reader = Reader::from_bytes(SAMPLE)?;
+    eprintln!(
+        "lazymmu: no trace given; this is the embedded sample, workload fork-exclusive on Linux {}",
+        reader.about.header.kernel.release
+    );
+    judge(reader, output)
 }
 
 fn judge<R: Read + Seek>(mut reader: Reader<R>, output: Output) -> Result<ExitStatus> {
