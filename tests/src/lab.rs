@@ -106,10 +106,10 @@ pub fn replay(lab: &Lab, trace: &Path, arguments: &[&str]) -> std::io::Result<Ou
 /// What a program in a guest said, for a message.
 pub fn step_output(step: &StepResult) -> String {
     format!(
-        "it ended with: {}\nstdout:\n{}\nstderr:\n{}",
+        "it ended with: {}\nstderr:\n{}\nstdout:\n{}",
         step.status,
-        shortened(&step.stdout),
-        shortened(&step.stderr)
+        shortened(&step.stderr),
+        shortened(&step.stdout)
     )
 }
 

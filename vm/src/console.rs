@@ -117,9 +117,9 @@ pub(crate) fn is_complaint(line: &str) -> bool {
 fn classify(line: &str) -> Option<Notice> {
     let text = without_time(line);
     let owned = || text.to_owned();
-    // init/main.c, 6.12 and 7.2: run_init_process(), kernel_init().
-    let no_init =
-        ["Failed to execute /init", "check access for rdinit=/init failed", "No working init found"];
+    // init/main.c and init/do_mounts.c, 6.12 and 7.2: run_init_process(), kernel_init(), and what is tried instead
+    // where the initramfs has no /init.
+    let no_init = ["Failed to execute /init", "No working init found", "VFS: Unable to mount root fs"];
     if no_init.iter().any(|start| text.contains(start)) {
         return Some(Notice::NoInit(owned()));
     }

@@ -25,7 +25,7 @@ pub(crate) fn live_finds_the_read(series: Series) {
         Report::functions(finding, "write").contains(&"restore_exclusive_pte")
             && Report::functions(finding, "access").contains(&"copy_pte_range")
     });
-    let found = found.unwrap_or_else(|| panic!("no such finding in {:#}", report.0["findings"]));
+    let found = found.unwrap_or_else(|| panic!("no such finding; {}", step_output(run.step("live"))));
     assert_eq!(Report::breaks(found, "xen-pv"), Some(true), "{found:#}");
     assert_eq!(Report::breaks(found, "arm64"), Some(false), "{found:#}");
     let frames = found["access"]["stack"].as_array().unwrap();
@@ -35,10 +35,11 @@ pub(crate) fn live_finds_the_read(series: Series) {
 }
 
 pub(crate) fn live_finds_the_read_modify_write(series: Series) {
-    let report = run(series).report("live");
+    let run = run(series);
+    let report = run.report("live");
     let findings = report.findings("rmw-pending");
     let found = findings.iter().find(|finding| finding["access"]["op"] == "wrprotect_ptes");
-    let found = found.unwrap_or_else(|| panic!("no such finding in {:#}", report.0["findings"]));
+    let found = found.unwrap_or_else(|| panic!("no such finding; {}", step_output(run.step("live"))));
     assert!(Report::functions(found, "write").contains(&"restore_exclusive_pte"), "{found:#}");
     assert_eq!(Report::breaks(found, "xen-pv"), Some(true), "{found:#}");
     assert_eq!(Report::breaks(found, "arm64"), Some(false), "{found:#}");
