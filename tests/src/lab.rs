@@ -1,12 +1,13 @@
 //! What `cargo xtask test` has built, as it says in the environment, and machines made of it.
 
 use std::env;
-use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use lazymmu_vm::{Accelerator, Error, Finished, Initramfs, Job, KernelDirectory, Machine, Step, StepResult};
+
+use crate::binary::{self, Said};
 
 /// A kernel series with the drop-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,11 @@ impl Lab {
         self.binaries.join("lazymmu")
     }
 
+    /// Judges a trace on this machine, with the same binary as in the guests.
+    pub fn replay(&self, trace: &Path) -> std::io::Result<Said> {
+        binary::run(Command::new(self.lazymmu()).arg("replay").arg(trace).args(["--format", "json"]))
+    }
+
     /// The kernel of a series.
     pub fn kernel(&self, series: Series) -> Result<KernelDirectory, Box<dyn std::error::Error>> {
         Ok(KernelDirectory::open(variable(series.variable())?)?)
@@ -96,11 +102,6 @@ impl Lab {
     pub fn run(&self, image: &Path, steps: Vec<Step>) -> Result<Finished, Error> {
         self.machine(image).run(&self.initramfs()?, &Job::new(steps), &mut |_| ())
     }
-}
-
-/// Judges a trace on this machine, with the same binary as in the guests.
-pub fn replay(lab: &Lab, trace: &Path, arguments: &[&str]) -> std::io::Result<Output> {
-    Command::new(lab.lazymmu()).arg("replay").arg(trace).args(arguments.iter().map(OsStr::new)).output()
 }
 
 /// What a program in a guest said, for a message.

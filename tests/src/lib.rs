@@ -4,8 +4,10 @@
 
 #![forbid(unsafe_code)]
 
+mod binary;
 mod lab;
 mod report;
 
-pub use lab::{Lab, Missing, Series, replay, step_output};
+pub use binary::{Said, lazymmu};
+pub use lab::{Lab, Missing, Series, step_output};
 pub use report::{Report, number_before};

@@ -50,7 +50,7 @@ pub(crate) fn is_clean(series: Series, workload: &str) {
     assert!(
         replayed.stdout == run.step(workload).stdout,
         "replay says other than live:\n{:#}",
-        replayed.report().0
+        replayed.report().unwrap().0
     );
 }
 

@@ -58,7 +58,7 @@ pub(crate) fn ends_at_a_signal(series: Series, name: &str) {
     run.expect_exit(name, 0);
     let replayed = run.replay(&format!("{name}.lmt"));
     assert_eq!(replayed.code, Some(0), "{}", replayed.stderr);
-    let report = replayed.report();
+    let report = replayed.report().unwrap();
     assert!(report.number("/records/in_sections") > 1000, "{:#}", report.0["records"]);
     assert!(report.0["damage"].is_null(), "{:#}", report.0["damage"]);
 }
@@ -70,7 +70,7 @@ pub(crate) fn survives_sigkill(series: Series) {
     let replayed = run.replay("sigkill.lmt");
     // The end is missing, so what was found so far is all that can be said; nothing found is no verdict.
     assert_eq!(replayed.code, Some(3), "{}", replayed.stderr);
-    let report = replayed.report();
+    let report = replayed.report().unwrap();
     assert!(report.number("/records/in_sections") > 1000, "{:#}", report.0["records"]);
     assert!(!report.0["damage"].is_null(), "the missing end is not told");
 }
@@ -81,6 +81,6 @@ pub(crate) fn a_full_disk_ends_the_recording(series: Series) {
     let stderr = String::from_utf8_lossy(&step.stderr);
     assert!(stderr.contains("failed to write the trace"), "{}", step_output(step));
     let replayed = run.replay("full.lmt");
-    let report = replayed.report();
+    let report = replayed.report().unwrap();
     assert!(report.number("/records/in_sections") > 1000, "{:#}\n{}", report.0["records"], replayed.stderr);
 }

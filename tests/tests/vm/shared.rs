@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use lazymmu_tests::{Lab, Report, Series, replay, step_output};
+use lazymmu_tests::{Lab, Report, Said, Series, step_output};
 use lazymmu_vm::{Command, Finished, Step, StepResult};
 
 /// What a run on a kernel gave: its programs by the names that the tests know them by.
@@ -115,30 +115,12 @@ impl Run {
         Report::parse(&step.stdout).unwrap_or_else(|error| panic!("{error}\n{}", step_output(step)))
     }
 
-    /// Judges a trace from the guest here: the exit code, the report as it was printed, and what was said beside it.
-    pub(crate) fn replay(&self, trace: &str) -> Replayed {
+    /// Judges a trace from the guest here.
+    pub(crate) fn replay(&self, trace: &str) -> Said {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("trace.lmt");
         std::fs::write(&path, self.file(trace)).unwrap();
-        let output = replay(&self.lab, &path, &["--format", "json"]).unwrap();
-        Replayed {
-            code: output.status.code(),
-            stdout: output.stdout,
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-}
-
-/// What replay said.
-pub(crate) struct Replayed {
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: Vec<u8>,
-    pub(crate) stderr: String,
-}
-
-impl Replayed {
-    pub(crate) fn report(&self) -> Report {
-        Report::parse(&self.stdout).unwrap_or_else(|error| panic!("{error}\n{}", self.stderr))
+        self.lab.replay(&path).unwrap()
     }
 }
 
