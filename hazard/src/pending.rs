@@ -320,6 +320,19 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_that_was_given_back_is_not_found_by_its_old_address() {
+        let mut table = Table::new(100);
+        let first = table.insert(write(0x1000, 1)).unwrap();
+        table.remove(first);
+        let again = table.insert(write(0x1000, 1)).unwrap();
+        let other = table.insert(write(0x5000, 1)).unwrap();
+        assert_eq!(table.at(EntryAddr(0x1000)).map(|p| p.write), Some(again));
+        assert_eq!(table.remove(again), 1);
+        assert_eq!(table.at(EntryAddr(0x1000)), None);
+        assert_eq!(table.at(EntryAddr(0x5000)).map(|p| p.write), Some(other));
+    }
+
+    #[test]
     fn memory_is_used_again() {
         let mut table = Table::new(10_000);
         for round in 0..1000 {

@@ -153,8 +153,7 @@ fn without_counters(before: Mode, op: Op) -> Step {
     let (mode, effect) = match op {
         Op::Enter if before.active() => (on, Effect::EnteredInner),
         Op::Enter => (on, Effect::Entered),
-        // The inner leave ends the outer section too.
-        Op::Leave if before.enable > 0 => (Mode::default(), Effect::Left),
+        // One level is all there is, so an inner leave ends the outer section too.
         _ => generic(before, op),
     };
     Step { mode, effect, trust: Trust::Sure }

@@ -2,21 +2,16 @@
 
 mod support;
 
-use lazymmu_abi::{Context, Flags, Kind, Op, Record};
+use lazymmu_abi::{Context, Kind, Op, Record};
 use lazymmu_hazard::profile::ProfileId;
-use lazymmu_hazard::{Arch, Config, Engine, Gap, Proof, Reason, State, TaskName, Verdict};
-use support::{ForkNames, Log, entry, found, task};
+use lazymmu_hazard::{Arch, Config, Engine, Proof, State, TaskName, Verdict};
+use support::{ForkNames, Log, PRESENT, entry, found, read_pending, task};
 
 const A: support::On = task(100, 0);
 const B: support::On = task(200, 1);
-const PRESENT: u64 = 0x8000_0000_0123_4867;
 
 /// A part of a history, by name.
 type Part<'a> = (&'a str, &'a dyn Fn(&mut Log));
-
-fn read_pending(log: &Log) -> u64 {
-    found(&log.run()).iter().filter(|(rule, _)| *rule == "read-pending").map(|(_, count)| count).sum()
-}
 
 #[test]
 fn the_fork_of_a_device_exclusive_range() {
@@ -43,6 +38,8 @@ fn the_fork_of_a_device_exclusive_range() {
             class.profiles.iter().filter(|line| line.breaks).map(|line| line.profile).collect();
         assert_eq!(breaks, [ProfileId::Strict, ProfileId::XenPv], "{}", class.rule.info().name);
         assert!(class.profiles.iter().all(|line| line.verified && !line.why.is_empty()));
+        let arm64 = &class.profiles[ProfileId::Arm64 as usize];
+        assert!(arm64.why.contains("stored at once"), "{}", arm64.why);
     }
 }
 
@@ -126,6 +123,15 @@ fn a_context_switch_empties_the_queue_of_xen_only() {
     assert_eq!(breaks, [ProfileId::Strict]);
     let xen = &classes[0].profiles[ProfileId::XenPv as usize];
     assert!(xen.why.contains("context switch"), "{}", xen.why);
+}
+
+#[test]
+fn what_breaks_once_breaks() {
+    let mut log = Log::default();
+    log.enter(A).set(A, 1, PRESENT).read(A, 1, PRESENT).switch(A, 200).read(A, 1, PRESENT);
+    let classes = log.run().classes(&ForkNames);
+    assert_eq!((classes.len(), classes[0].count), (1, 2));
+    assert!(classes[0].profiles[ProfileId::XenPv as usize].breaks, "the first read came before the switch");
 }
 
 #[test]
@@ -306,6 +312,36 @@ fn a_proven_example_is_shown_before_a_latent_one() {
 }
 
 #[test]
+fn a_call_path_with_a_proven_hazard_is_shown_before_the_others() {
+    let mut log = Log::default();
+    log.enter(A).set(A, 1, PRESENT).read(A, 1, PRESENT).set(A, 2, PRESENT).read(A, 2, 0);
+    log.records.last_mut().unwrap().stack = support::STACK_ENTER;
+    let outcome = log.run();
+    assert_eq!(outcome.occurrences.len(), 2);
+    let classes = outcome.classes(&ForkNames);
+    assert_eq!(classes.len(), 1);
+    assert_eq!(classes[0].access.stack.0, support::STACK_ENTER);
+    assert_eq!(classes[0].example.seen, Some(0));
+}
+
+#[test]
+fn the_old_value_of_an_operation_is_not_taken_for_the_new() {
+    let mut log = Log::default();
+    log.enter(A).rmw(A, Op::PtepSetAccessFlags, 1, 1, PRESENT & !2).read(A, 1, PRESENT);
+    let example = log.run().occurrences[0].first;
+    assert_eq!((example.pending, example.proof), (None, Proof::NotCompared));
+}
+
+#[test]
+fn the_name_of_a_task_that_ended_is_forgotten() {
+    let mut log = Log::default();
+    let name = Record { entry: u64::from_le_bytes(*b"first\0\0\0"), ..Record::default() };
+    log.push(A, Kind::TaskName, 0, name).push(A, Kind::TaskExit, 0, Record::default());
+    log.enter(A).set(A, 1, PRESENT).read(A, 1, PRESENT);
+    assert_eq!(log.run().occurrences[0].first.name, None);
+}
+
+#[test]
 fn the_task_is_named() {
     let mut log = Log::default();
     let name = Record {
@@ -360,106 +396,6 @@ fn a_task_that_ended_leaves_nothing_behind() {
     // Another task with the same id.
     log.read(A, 1, PRESENT);
     assert_eq!(log.run().verdict(), Verdict::Clean);
-}
-
-#[test]
-fn losses_hide_hazards_but_make_none_up() {
-    let cases = [
-        (Some(Kind::Section), 0),
-        (None, 0),
-        (Some(Kind::Write), 0),
-        (Some(Kind::Rmw), 0),
-        (Some(Kind::Switch), 0),
-        (Some(Kind::TaskExit), 0),
-        (Some(Kind::Read), 1),
-        (Some(Kind::TlbFlush), 1),
-    ];
-    for (kind, expected) in cases {
-        // On another CPU: the task may have been there and back.
-        for cpu in [0, 5] {
-            let mut log = Log::default();
-            log.enter(A).set(A, 1, PRESENT).lost(cpu, kind, 3).read(A, 1, PRESENT).leave(A);
-            let outcome = log.run();
-            assert_eq!(outcome.occurrences.len(), expected, "{kind:?}");
-            assert_eq!(outcome.reasons(), [Reason::Lost(3)], "{kind:?}");
-            let verdict = if expected == 0 { Verdict::Inconclusive } else { Verdict::Hazards };
-            assert_eq!(outcome.verdict(), verdict, "{kind:?}");
-        }
-    }
-}
-
-#[test]
-fn after_a_lost_write_the_section_goes_on() {
-    let mut log = Log::default();
-    log.enter(A).set(A, 1, PRESENT).lost(0, Some(Kind::Write), 1).set(A, 2, PRESENT).read(A, 2, PRESENT);
-    assert_eq!(read_pending(&log), 1);
-}
-
-#[test]
-fn a_lost_stack_leaves_the_verdict_alone() {
-    let mut log = Log::default();
-    log.enter(A).lost(0, Some(Kind::Stack), 4).leave(A);
-    let outcome = log.run();
-    assert_eq!(outcome.verdict(), Verdict::Clean);
-    assert_eq!(outcome.losses.total(), 4);
-}
-
-#[test]
-fn losses_of_unknown_number_are_told_apart() {
-    let mut log = Log::default();
-    log.enter(A).lost(Record::ANY_CPU, None, 0);
-    let outcome = log.run();
-    assert_eq!(outcome.reasons(), [Reason::LostUncounted(1)]);
-    assert_eq!(outcome.verdict(), Verdict::Inconclusive);
-}
-
-#[test]
-fn counters_that_make_no_sense_are_a_reason_for_doubt() {
-    let mut log = Log::default();
-    log.enter(A).set(A, 1, PRESENT).mode(A, Op::Enter, 3, 0, 9).read(A, 1, PRESENT);
-    let outcome = log.run();
-    assert_eq!(outcome.reasons(), [Reason::Resynced(1)]);
-    assert_eq!(outcome.verdict(), Verdict::Inconclusive);
-}
-
-#[test]
-fn gaps_that_the_caller_knows_of() {
-    let mut log = Log::default();
-    log.enter(A).set(A, 1, PRESENT);
-    let mut engine = Engine::new(Config::default());
-    engine.process_all(&log.records);
-    engine.gap(Gap::Damaged);
-    engine.gap(Gap::Damaged);
-    let mut rest = Log::default();
-    rest.read(A, 1, PRESENT);
-    engine.process_all(&rest.records);
-    let outcome = engine.finish();
-    assert_eq!(outcome.reasons(), [Reason::Gap(Gap::Damaged)]);
-    assert_eq!(outcome.verdict(), Verdict::Inconclusive);
-}
-
-#[test]
-fn what_is_unknown_is_counted_and_leaves_the_verdict_open() {
-    let mut log = Log::default();
-    log.enter(A).set(A, 1, PRESENT).leave(A);
-    for (kind, op) in [(200, 1), (Kind::Read as u8, 31), (Kind::Section as u8, Op::PtepGet as u8)] {
-        log.records.push(Record { kind, op, flags: Flags::VALUE, ..Record::default() });
-    }
-    let outcome = log.run();
-    assert_eq!(outcome.statistics.unknown, 3);
-    assert_eq!(outcome.reasons(), [Reason::Unknown(3)]);
-}
-
-#[test]
-fn a_full_table_is_told() {
-    let mut log = Log::default();
-    log.enter(A).write(A, Op::SetPtes, entry(0), 6, PRESENT).write(A, Op::SetPtes, entry(8), 6, PRESENT);
-    log.read(A, 8, PRESENT).leave(A);
-    let mut engine = Engine::new(Config { max_pending: 8, ..Config::default() });
-    engine.process_all(&log.records);
-    let outcome = engine.finish();
-    assert_eq!(outcome.reasons(), [Reason::TableFull(1)]);
-    assert_eq!(outcome.verdict(), Verdict::Inconclusive);
 }
 
 #[test]

@@ -169,3 +169,11 @@ impl StackNames for ForkNames {
 pub(crate) fn found(outcome: &Outcome) -> Vec<(&'static str, u64)> {
     outcome.occurrences.iter().map(|found| (found.place.rule.info().name, found.count)).collect()
 }
+
+/// How many hazards of the rule `read-pending` there are.
+pub(crate) fn read_pending(log: &Log) -> u64 {
+    found(&log.run()).iter().filter(|(rule, _)| *rule == "read-pending").map(|(_, count)| count).sum()
+}
+
+/// The value of an entry that maps a page, as written by the kernel.
+pub(crate) const PRESENT: u64 = 0x8000_0000_0123_4867;
