@@ -34,7 +34,7 @@ pub(crate) enum Command {
 }
 
 /// Runs it.
-pub(crate) fn run(command: Command) -> Result<()> {
+pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Build => println!("{}", build()?.display()),
     }

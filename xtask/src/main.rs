@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Kernel(command) => kernel::run(command).map(|()| ExitCode::SUCCESS),
-        Command::Ebpf(command) => ebpf::run(command).map(|()| ExitCode::SUCCESS),
+        Command::Ebpf(command) => ebpf::run(&command).map(|()| ExitCode::SUCCESS),
         Command::Vm(args) => vm::run(&args),
         Command::Test(args) => Ok(test::run(&args)),
         Command::Bench(args) => bench::run(&args),
