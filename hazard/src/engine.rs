@@ -6,7 +6,7 @@
 use lazymmu_abi::{Context, Kind, Op, Record};
 
 use crate::config::Config;
-use crate::occurrence::{Example, Occurrence, Occurrences, Place, Proof};
+use crate::occurrence::{Example, Hazard, Occurrence, Occurrences, Place, Proof};
 use crate::outcome::{Gap, Losses, Outcome};
 use crate::pending::{Pending, Table, Write};
 use crate::profile::{Masks, ProfileMask};
@@ -14,7 +14,7 @@ use crate::rules::{Encounter, RULES, Who};
 use crate::section::{self, Effect, Mode, Trust};
 use crate::statistics::Statistics;
 use crate::tasks::{Names, SectionId, Sections};
-use crate::types::{CpuId, EntryAddr, Nanos, StackId, TaskId, TaskName};
+use crate::types::{CpuId, EntryAddr, Nanos, ProcessId, StackId, TaskId, TaskName};
 
 /// The detector.
 pub struct Engine {
@@ -90,6 +90,29 @@ impl Engine {
     #[must_use]
     pub fn occurrences(&self) -> &[Occurrence] {
         self.found.all()
+    }
+
+    /// From here on keeps every hazard by itself, for [`Engine::take_hazards`]. Who asks for that must take them
+    /// often: they are as many as the hazards are.
+    pub fn watch(&mut self) {
+        self.found.watch();
+    }
+
+    /// The hazards since the last call, in their order; none if nobody asked for them by [`Engine::watch`].
+    pub fn take_hazards(&mut self) -> Vec<Hazard> {
+        self.found.take_log()
+    }
+
+    /// Whether the task is in a section, as far as the records told.
+    #[must_use]
+    pub fn in_section(&self, task: TaskId) -> bool {
+        self.sections.has(task)
+    }
+
+    /// The name of a task, if it was told.
+    #[must_use]
+    pub fn name_of(&self, task: TaskId) -> Option<TaskName> {
+        self.names.get(task)
     }
 
     /// Counts so far.
@@ -223,6 +246,7 @@ impl Engine {
         let section = self.sections.get(id);
         let write = Write {
             owner: TaskId::of(record),
+            process: ProcessId(record.tgid),
             cpu: CpuId(record.cpu),
             time: Nanos(record.time),
             first: EntryAddr(record.entry),
@@ -323,7 +347,11 @@ impl Engine {
             write_cpu: write.cpu,
             context: record.context(),
             task,
+            process: ProcessId(record.tgid),
             name: self.names.get(task),
+            write_task: write.owner,
+            write_process: write.process,
+            write_name: self.names.get(write.owner),
             entry,
             pending: value,
             seen,
@@ -443,6 +471,29 @@ mod tests {
         let breaks: Vec<_> = engine.occurrences().iter().map(|found| found.breaks).collect();
         let strict = ProfileMask::NONE.with(ProfileId::Strict);
         assert_eq!(breaks, [strict, strict], "the queue of xen-pv is empty for both");
+    }
+
+    #[test]
+    fn a_watched_engine_tells_every_hazard_by_itself() {
+        let mut engine = Engine::new(Config::default());
+        engine.process(&record(Kind::Section, Op::Enter, 1));
+        engine.process(&record(Kind::Write, Op::SetPtes, 5));
+        engine.process(&record(Kind::Read, Op::PtepGet, 5));
+        assert_eq!(engine.take_hazards(), [], "nobody asked for that one");
+        engine.watch();
+        for _ in 0..2 {
+            engine.process(&Record { tgid: 7, ..record(Kind::Read, Op::PtepGet, 5) });
+        }
+        let hazards = engine.take_hazards();
+        let parties: Vec<_> = hazards
+            .iter()
+            .map(|hazard| {
+                (hazard.example.process, hazard.example.write_process, hazard.example.write_task.tid())
+            })
+            .collect();
+        assert_eq!(parties, [(ProcessId(7), ProcessId(0), 1); 2]);
+        assert_eq!(engine.take_hazards(), []);
+        assert!(engine.in_section(TaskId::of(&record(Kind::Read, Op::PtepGet, 5))));
     }
 
     #[test]

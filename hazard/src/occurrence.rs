@@ -9,7 +9,7 @@ use lazymmu_abi::Context;
 
 use crate::profile::ProfileMask;
 use crate::rules::RuleId;
-use crate::types::{CpuId, EntryAddr, Nanos, StackId, TaskId, TaskName};
+use crate::types::{CpuId, EntryAddr, Nanos, ProcessId, StackId, TaskId, TaskName};
 
 /// What makes two hazards the same occurrence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,8 +57,16 @@ pub struct Example {
     pub context: Context,
     /// The task of the access.
     pub task: TaskId,
+    /// Its process.
+    pub process: ProcessId,
     /// Its name, if it was told.
     pub name: Option<TaskName>,
+    /// The task of the write.
+    pub write_task: TaskId,
+    /// Its process.
+    pub write_process: ProcessId,
+    /// Its name at the access, if it was told.
+    pub write_name: Option<TaskName>,
     /// The entry.
     pub entry: EntryAddr,
     /// What the write put there.
@@ -69,6 +77,17 @@ pub struct Example {
     pub memory: Option<u64>,
     /// What the values say.
     pub proof: Proof,
+}
+
+/// One hazard by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hazard {
+    /// The place.
+    pub place: Place,
+    /// The profiles on which it breaks.
+    pub breaks: ProfileMask,
+    /// The event.
+    pub example: Example,
 }
 
 /// All hazards at one place.
@@ -93,10 +112,23 @@ pub struct Occurrence {
 pub(crate) struct Occurrences {
     by_place: FxHashMap<Place, usize>,
     all: Vec<Occurrence>,
+    /// Every hazard by itself since it was last emptied, if someone watches.
+    log: Option<Vec<Hazard>>,
 }
 
 impl Occurrences {
+    pub(crate) fn watch(&mut self) {
+        self.log.get_or_insert_default();
+    }
+
+    pub(crate) fn take_log(&mut self) -> Vec<Hazard> {
+        self.log.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     pub(crate) fn add(&mut self, place: Place, breaks: ProfileMask, example: Example) {
+        if let Some(log) = &mut self.log {
+            log.push(Hazard { place, breaks, example });
+        }
         let all = &mut self.all;
         let index = *self.by_place.entry(place).or_insert_with(|| {
             let none = ProfileMask::NONE;

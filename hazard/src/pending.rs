@@ -9,7 +9,7 @@ use std::ops::Range;
 use rustc_hash::FxHashMap;
 
 use crate::profile::ProfileMask;
-use crate::types::{CpuId, EntryAddr, Nanos, StackId, TaskId};
+use crate::types::{CpuId, EntryAddr, Nanos, ProcessId, StackId, TaskId};
 
 /// Entries in a chunk: 4 KiB of them. Larger tables (arm64 with 64 KiB pages) are several chunks.
 const SLOTS: usize = 512;
@@ -20,6 +20,7 @@ const DISTURBED: u32 = 1 << 31;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Write {
     pub(crate) owner: TaskId,
+    pub(crate) process: ProcessId,
     pub(crate) cpu: CpuId,
     pub(crate) time: Nanos,
     pub(crate) first: EntryAddr,
@@ -248,6 +249,7 @@ mod tests {
     fn write(first: u64, count: u16) -> Write {
         Write {
             owner: TaskId::of(&lazymmu_abi::Record { tid: 1, ..Default::default() }),
+            process: ProcessId(1),
             cpu: CpuId(0),
             time: Nanos(0),
             first: EntryAddr(first),

@@ -73,6 +73,10 @@ impl Sections {
         Some(SectionId(index))
     }
 
+    pub(crate) fn has(&self, task: TaskId) -> bool {
+        self.by_task.contains_key(&task)
+    }
+
     #[inline]
     pub(crate) fn get(&mut self, id: SectionId) -> &mut Section {
         &mut self.store[id.0]

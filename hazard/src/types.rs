@@ -50,6 +50,10 @@ impl TaskId {
     }
 }
 
+/// A process: the thread group of a task, which user space calls its pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessId(pub u32);
+
 /// A CPU's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CpuId(pub u16);
