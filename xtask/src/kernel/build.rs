@@ -14,13 +14,14 @@ use sha2::{Digest, Sha256};
 
 use super::apply;
 use super::config;
+use super::debuginfo;
 use super::dropin::{self, Dropin};
 use super::source::{self, Series};
 use super::store::{BuiltKernel, Info, Store};
 use super::tree::Tree;
 
 /// To be raised with every change in here, or in [`super::apply`], that changes what a build gives.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 4;
 
 /// What is fixed so that a build can be repeated.
 const ENVIRONMENT: &[(&str, &str)] = &[
@@ -196,13 +197,31 @@ fn collect(objects: &Path, to: &Path) -> Result<()> {
         fs::copy(objects.join(from), to.join(name))
             .with_context(|| format!("failed to copy {from} out of {}", objects.display()))?;
     }
-    let mut objcopy = Command::new("objcopy");
-    objcopy.args(["--only-keep-debug", "--compress-debug-sections=zlib"]);
+    debug(to)
+}
+
+/// Makes `vmlinux.debug` of `vmlinux`: symbols, and as much debug information as file:line and inlined frames need.
+fn debug(files: &Path) -> Result<()> {
+    let elf = fs::read(files.join("vmlinux")).context("failed to read the built vmlinux")?;
+    let reduced = debuginfo::reduce(&elf)?;
+    let work = tempfile::tempdir_in(files).context("failed to make a directory for debug information")?;
+    let mut keep = Command::new("objcopy");
+    keep.arg("--only-keep-debug");
     for section in DROPPED_SECTIONS {
-        objcopy.arg(format!("--remove-section={section}"));
+        keep.arg(format!("--remove-section={section}"));
     }
-    source::run(objcopy.arg(to.join("vmlinux")).arg(to.join("vmlinux.debug")))
-        .context("failed to take the debug information out of vmlinux")
+    for (section, bytes) in [(".debug_info", &reduced.info), (".debug_abbrev", &reduced.abbrev)] {
+        let path = work.path().join(&section[1..]);
+        fs::write(&path, bytes).with_context(|| format!("failed to write {}", path.display()))?;
+        keep.arg("--update-section").arg(format!("{section}={}", path.display()));
+    }
+    // In one step with the rest, objcopy would mark the new sections as compressed and not compress them.
+    let plain = work.path().join("plain");
+    source::run(keep.arg(files.join("vmlinux")).arg(&plain))
+        .context("failed to take the debug information out of vmlinux")?;
+    let mut compress = Command::new("objcopy");
+    compress.arg("--compress-debug-sections=zlib").arg(&plain).arg(files.join("vmlinux.debug"));
+    source::run(&mut compress).context("failed to compress the debug information")
 }
 
 /// The programs whose versions a build depends on.

@@ -7,6 +7,7 @@ mod accessors;
 mod apply;
 mod build;
 mod config;
+mod debuginfo;
 mod dropin;
 mod scan;
 mod source;
