@@ -73,7 +73,7 @@ pub struct Example {
     pub pending: Option<u64>,
     /// What the access got.
     pub seen: Option<u64>,
-    /// What memory held at the access.
+    /// What memory held at the access; right after a read-modify-write.
     pub memory: Option<u64>,
     /// What the values say.
     pub proof: Proof,

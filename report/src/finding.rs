@@ -89,7 +89,7 @@ pub struct Example {
     pub pending: Option<Value>,
     /// What the access got.
     pub seen: Option<Value>,
-    /// What memory held at that instant.
+    /// What memory held at that instant; right after a read-modify-write.
     pub memory: Option<Value>,
     /// `same`, `different` or `not compared`.
     pub comparison: &'static str,

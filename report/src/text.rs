@@ -136,8 +136,10 @@ impl Text {
             return;
         }
         self.line("");
-        let got = if finding.rule == "rmw-pending" { "replaced" } else { "read" };
-        for (name, value) in [("written", pending), (got, seen), ("memory", memory)] {
+        // The record of a read-modify-write has what memory held after it.
+        let (got, then) =
+            if finding.rule == "rmw-pending" { ("replaced", "after") } else { ("read", "memory") };
+        for (name, value) in [("written", pending), (got, seen), (then, memory)] {
             let Some(value) = value else { continue };
             let same = name != "written" && pending.as_ref().is_some_and(|pending| pending.raw == value.raw);
             let words = if same { "the same".to_owned() } else { words(value) };

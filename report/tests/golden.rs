@@ -36,6 +36,17 @@ fn fork_of_a_device_exclusive_range() {
 }
 
 #[test]
+fn the_sample_that_was_recorded_on_a_real_kernel() {
+    let scenario =
+        scenario::of_trace(concat!(env!("CARGO_MANIFEST_DIR"), "/../daemon/sample/fork-exclusive.lmt"));
+    let report = report(&scenario);
+    check("sample.txt", &report.text(Style::Plain));
+    check("sample.json", &report.json());
+    let document = serde_json::from_str(&report.json()).unwrap();
+    assert_eq!(schema::load().errors(&document), Vec::<String>::new());
+}
+
+#[test]
 fn a_clean_run() {
     let report = report(&scenario::clean());
     check("clean.txt", &report.text(Style::Plain));

@@ -2,7 +2,7 @@
 
 use lazymmu_abi::{Flags, Kind, Level, Op, Record};
 use lazymmu_hazard::{Arch, Config, Engine, Gap, Outcome};
-use lazymmu_trace::{Damage, Fault, Frame, Header, Hook, LostRecords, Symbols};
+use lazymmu_trace::{Damage, Fault, Frame, Header, Hook, LostRecords, Reader, Symbols};
 
 pub(crate) struct Scenario {
     pub(crate) header: Header,
@@ -138,6 +138,19 @@ fn run(mut records: Vec<Record>, gaps: &[Gap]) -> Outcome {
         engine.gap(*gap);
     }
     engine.finish()
+}
+
+/// What a trace file says.
+pub(crate) fn of_trace(path: &str) -> Scenario {
+    let mut reader = Reader::open(path).unwrap();
+    let arch = Arch::from_machine(&reader.about.header.kernel.architecture);
+    let mut engine = Engine::new(Config { arch, ..Config::default() });
+    while let Some(batch) = reader.next_batch().unwrap() {
+        engine.process_all(batch);
+    }
+    let damage = reader.damage();
+    let Reader { about, .. } = reader;
+    Scenario { header: about.header, symbols: about.symbols, outcome: engine.finish(), damage }
 }
 
 /// The fork: three entries are restored, read back, and write-protected.
