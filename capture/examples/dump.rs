@@ -33,6 +33,8 @@ struct Sum {
     batches: u64,
     interrupts: u64,
     no_memory: u64,
+    /// The longest that a record waited for its batch, in ns.
+    waited: u64,
 }
 
 impl Sum {
@@ -59,10 +61,17 @@ impl Sum {
         if record.kind == Kind::Lost as u8 {
             self.lost += record.value;
         } else {
+            self.waited = self.waited.max(now().saturating_sub(record.time));
             let last = self.time_by_cpu.insert(record.cpu, record.time).unwrap_or(0);
             self.backward += u64::from(record.time < last);
         }
     }
+}
+
+/// The clock of the records.
+fn now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
 /// Prints what the programs log.
@@ -170,7 +179,9 @@ async fn run(arguments: &Arguments) -> Result<bool, String> {
         println!("{:<10} {count}", Kind::try_from(*kind).map_or("?", Kind::name));
     }
     let unknown = sum.named.difference(&sum.stacks).count();
-    let Sum { stacks, wrong_ids, short_stacks, lost, backward, batches, interrupts, no_memory, .. } = sum;
+    let Sum {
+        stacks, wrong_ids, short_stacks, lost, backward, batches, interrupts, no_memory, waited, ..
+    } = sum;
     println!(
         "stacks: {} sent, {wrong_ids} wrong ids, {short_stacks} of one frame, {unknown} named but not sent",
         stacks.len()
@@ -178,6 +189,7 @@ async fn run(arguments: &Arguments) -> Result<bool, String> {
     println!(
         "{batches} batches, {backward} times backward, {interrupts} from interrupts, {no_memory} without memory"
     );
+    println!("a record waited {} ms at most", waited / 1_000_000);
     println!("{totals:?}");
     println!("produced {} = seen {} + lost {} (told {lost})", totals.produced, totals.seen, totals.lost());
     Ok(totals.balanced() && lost == totals.lost() && wrong_ids == 0 && (unknown == 0 || lost > 0))
