@@ -1,6 +1,6 @@
 //! Deferral profiles: what an architecture does with each operation while the mode is active.
 //!
-//! [`table`] holds one table per architecture, written for the people who maintain that architecture: every row names
+//! [`PROFILES`] holds one table per architecture, written for the people who maintain that architecture: every row names
 //! the operations, what happens to them, one sentence for the report, and where in the kernel that was read. This
 //! module only turns the tables into the bit masks that the engine needs. It decides no rule.
 //!

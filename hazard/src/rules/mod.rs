@@ -1,7 +1,7 @@
 //! The rules.
 //!
 //! A rule is a file here with two things: its [`Info`], the text that `lazymmu explain` prints, and a `check` that
-//! looks at one [`Encounter`]: an access that met a pending write. A new rule is a new file, a variant of [`RuleId`]
+//! looks at one `Encounter`: an access that met a pending write. A new rule is a new file, a variant of [`RuleId`]
 //! and a line in [`RULES`]; the engine does not change. Rules keep no state of their own.
 
 mod read_pending;
