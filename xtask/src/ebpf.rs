@@ -95,7 +95,8 @@ fn write_if_changed(path: &Path, contents: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|present| present == contents) {
         return Ok(());
     }
-    let new = path.with_extension("new");
+    // Of its own, as two builds may run at once.
+    let new = path.with_extension(format!("{}.new", process::id()));
     fs::write(&new, contents)
         .and_then(|()| fs::rename(&new, path))
         .with_context(|| format!("failed to write {}", path.display()))
