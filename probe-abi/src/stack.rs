@@ -26,8 +26,8 @@ pub struct StackItem {
 
 const _: () = assert!(size_of::<StackItem>() == 24 + 8 * STACK_FRAMES);
 
-/// How many frames of a stack may belong to the hook. Measured 6 on 7.2: the helper, the program, its dispatcher,
-/// the tracepoint's caller and callee; twice that leaves room for another unwinder.
+/// How many frames of a stack may belong to the hook. On x86 it is 3 with 6.12 and 7.2: the program, its dispatcher
+/// and the hook's out-of-line function. Another listener, another unwinder or no static calls add some.
 pub const HOOK_FRAMES: usize = 12;
 
 /// The hash that names a stack, fed with its return addresses from `caller` outward.
