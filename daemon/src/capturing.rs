@@ -104,7 +104,8 @@ impl Session {
         let trace = match purpose.trace {
             None => None,
             Some(path) => {
-                let writer = Writer::create(path, &header).map_err(anyhow::Error::from)?;
+                let writer =
+                    Writer::create(path, &header).map_err(|error| Failure::to(ExitStatus::Usage, error))?;
                 Some(Trace { path: path.to_owned(), writer })
             }
         };
@@ -231,12 +232,10 @@ impl Session {
     fn write(&mut self, write: impl FnOnce(&mut Writer<File>) -> Result<(), lazymmu_trace::WriteError>) {
         let Some(trace) = &mut self.trace else { return };
         let Err(error) = write(&mut trace.writer) else { return };
-        let kept = trace.writer.written();
         eprintln!(
-            "lazymmu: failed to write the trace {}: {error}; what was written before can be replayed: {} records, {} bytes",
+            "lazymmu: {}: failed to {error} ({} records)",
             trace.path.display(),
-            kept.records,
-            kept.bytes
+            trace.writer.written().records
         );
         self.trace = None;
         self.incomplete |= !self.outlives_trace;
@@ -342,7 +341,7 @@ fn failure(error: &lazymmu_capture::Error) -> anyhow::Error {
         Class::Usage => ExitStatus::Usage,
         Class::Internal => ExitStatus::Bug,
     };
-    Failure::new(status, format!("failed to {error}")).into()
+    Failure::to(status, error).into()
 }
 
 async fn ended(child: &mut Option<Child>) -> std::io::Result<ProcessStatus> {

@@ -40,6 +40,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// What a library could not do. The texts of their errors fit after "failed to".
+    pub fn to(status: ExitStatus, error: impl std::fmt::Display) -> Self {
+        Self::new(status, format!("failed to {error}"))
+    }
+
     /// An error with a status and a message that says what to do.
     pub fn new(status: ExitStatus, message: impl Into<String>) -> Self {
         Self { status, message: message.into() }

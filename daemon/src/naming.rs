@@ -8,11 +8,13 @@ use std::thread;
 use anyhow::{Context, Result};
 use lazymmu_inspect::address::RuntimeAddr;
 use lazymmu_inspect::build_id::BuildId;
-use lazymmu_inspect::kallsyms::Kallsyms;
+use lazymmu_inspect::kallsyms::{Kallsyms, KallsymsError};
 use lazymmu_inspect::symbolizer::Symbolizer;
 use lazymmu_inspect::vmlinux::{Vmlinux, search};
 use lazymmu_trace::Frame;
 use tokio::sync::mpsc as async_mpsc;
+
+use crate::{ExitStatus, Failure};
 
 /// An address and what stands there.
 pub(crate) struct Named {
@@ -32,7 +34,13 @@ impl Naming {
     /// Reads the running kernel's symbols and starts the thread. `vmlinux` is the one that the user named; without it
     /// one is looked for by the kernel's build id.
     pub(crate) fn start(release: &str, vmlinux: Option<&Path>) -> Result<Self> {
-        let kallsyms = Kallsyms::of_running_kernel().context("failed to read the kernel's symbols")?;
+        let kallsyms = Kallsyms::of_running_kernel().map_err(|error| {
+            let status = match error {
+                KallsymsError::Hidden(_) => ExitStatus::NotPermitted,
+                _ => ExitStatus::CannotTrace,
+            };
+            Failure::to(status, error)
+        })?;
         let vmlinux = find(release, vmlinux)?;
         let (questions, asked) = mpsc::channel::<u64>();
         let (answer, answers) = async_mpsc::unbounded_channel();
@@ -90,12 +98,12 @@ fn find(release: &str, named: Option<&Path>) -> Result<Option<Vmlinux>> {
             // Without a build id nothing can be compared; the user chose the file.
             Err(_) => Vmlinux::open(path),
         };
-        return vmlinux.map(Some).context("failed to use the vmlinux that was named");
+        return Ok(Some(vmlinux.map_err(|error| Failure::to(ExitStatus::Usage, error))?));
     }
     let Ok(id) = running else { return Ok(None) };
     let search = search(&id, release, Path::new("/"));
     for refused in &search.refused {
-        eprintln!("lazymmu: a vmlinux was found and not used: {refused}");
+        eprintln!("lazymmu: a vmlinux was found, but failed to {refused}");
     }
     Ok(search.vmlinux)
 }

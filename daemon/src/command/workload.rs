@@ -34,7 +34,7 @@ fn run_one(name: &str) -> Result<ExitStatus> {
             // What was to be seen did not happen: whoever traces it must not take the silence for a verdict.
             _ => ExitStatus::Inconclusive,
         };
-        Failure::new(status, format!("failed to {error}"))
+        Failure::to(status, error)
     })?;
     Output::print(&format!("{name}: {}\n", outcome.summary))?;
     Ok(ExitStatus::Clean)
