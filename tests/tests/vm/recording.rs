@@ -79,7 +79,7 @@ pub(crate) fn a_full_disk_ends_the_recording(series: Series) {
     let run = run(series);
     let step = run.expect_exit("full disk", 3);
     let stderr = String::from_utf8_lossy(&step.stderr);
-    assert!(stderr.contains("failed to write the trace"), "{}", step_output(step));
+    assert!(stderr.contains("failed to write to the trace"), "{}", step_output(step));
     let replayed = run.replay("full.lmt");
     let report = replayed.report().unwrap();
     assert!(report.number("/records/in_sections") > 1000, "{:#}\n{}", report.0["records"], replayed.stderr);
