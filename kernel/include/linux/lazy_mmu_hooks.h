@@ -304,6 +304,11 @@ __lmh_clear_young_dirty_ptes(struct vm_area_struct *vma, unsigned long addr,
 	__LMH_LOOKED(p, nr, LMO_CLEAR_YOUNG_DIRTY, addr);
 }
 
+/* the page table walk of the multi-generational LRU needs it without huge pages */
+#if defined(CONFIG_TRANSPARENT_HUGEPAGE) || defined(CONFIG_ARCH_HAS_NONLEAF_PMD_YOUNG)
+__LMH_YOUNG(pmdp_test_and_clear_young, pmd_t, LMO_PMDP_TEST_AND_CLEAR_YOUNG)
+#endif
+
 /* ---- huge entries ---- */
 
 #ifdef CONFIG_TRANSPARENT_HUGEPAGE
@@ -369,7 +374,6 @@ __LMH_HUGE_RETURNS_OLD(pmdp_invalidate_ad, pmd_t, LMO_PMDP_INVALIDATE_AD)
 __LMH_HUGE_RETURNS_OLD(pmdp_huge_clear_flush, pmd_t, LMO_PMDP_HUGE_CLEAR_FLUSH)
 __LMH_HUGE_RETURNS_OLD(pmdp_collapse_flush, pmd_t, LMO_PMDP_COLLAPSE_FLUSH)
 __LMH_HUGE_SET_ACCESS_FLAGS(pmdp_set_access_flags, pmd_t, LMO_PMDP_SET_ACCESS_FLAGS)
-__LMH_YOUNG(pmdp_test_and_clear_young, pmd_t, LMO_PMDP_TEST_AND_CLEAR_YOUNG)
 __LMH_YOUNG(pmdp_clear_flush_young, pmd_t, LMO_PMDP_CLEAR_FLUSH_YOUNG)
 
 /* only the architecture has one, as the function of that name or a macro */

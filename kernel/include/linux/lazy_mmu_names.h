@@ -75,6 +75,11 @@
 #undef clear_young_dirty_ptes
 #define clear_young_dirty_ptes(...)	__lmh_clear_young_dirty_ptes(__VA_ARGS__)
 
+#if defined(CONFIG_TRANSPARENT_HUGEPAGE) || defined(CONFIG_ARCH_HAS_NONLEAF_PMD_YOUNG)
+#undef pmdp_test_and_clear_young
+#define pmdp_test_and_clear_young(...)	__lmh_pmdp_test_and_clear_young(__VA_ARGS__)
+#endif
+
 #ifdef CONFIG_TRANSPARENT_HUGEPAGE
 #undef pmdp_huge_get_and_clear
 #define pmdp_huge_get_and_clear(...)	__lmh_pmdp_huge_get_and_clear(__VA_ARGS__)
@@ -92,8 +97,6 @@
 #define pmdp_collapse_flush(...)	__lmh_pmdp_collapse_flush(__VA_ARGS__)
 #undef pmdp_set_access_flags
 #define pmdp_set_access_flags(...)	__lmh_pmdp_set_access_flags(__VA_ARGS__)
-#undef pmdp_test_and_clear_young
-#define pmdp_test_and_clear_young(...)	__lmh_pmdp_test_and_clear_young(__VA_ARGS__)
 #undef pmdp_clear_flush_young
 #define pmdp_clear_flush_young(...)	__lmh_pmdp_clear_flush_young(__VA_ARGS__)
 
