@@ -92,7 +92,7 @@ impl Capture {
         let counters = CounterMap::new(ebpf.take_map(COUNTERS).ok_or(Error::Mismatch(COUNTERS))?)?;
         let attached = Attached::new(&mut ebpf).inspect_err(|error| {
             if let Some(log) = error.verifier_log() {
-                log::error!("the verifier's log:\n{log}");
+                log::info!("the verifier's log:\n{log}");
             }
         })?;
         let now = Instant::now();

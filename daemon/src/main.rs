@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use lazymmu::cli::Cli;
 use lazymmu::{ExitStatus, command};
+use log::LevelFilter;
 
 fn main() -> ExitCode {
     // A fault of ours must not look like a verdict: a panicking Rust program ends with 101, which no one expects here.
@@ -31,6 +32,13 @@ fn run() -> ExitStatus {
             return status;
         }
     };
+    // Warnings are for everybody; what the eBPF programs say of themselves is for those who ask.
+    let level = match cli.verbose {
+        0 => LevelFilter::Warn,
+        1 => LevelFilter::Info,
+        _ => LevelFilter::Debug,
+    };
+    env_logger::Builder::new().filter_level(level).format_timestamp(None).format_target(false).init();
     command::run(&cli).unwrap_or_else(|error| {
         eprintln!("lazymmu: {error:#}");
         command::status_of(&error)
