@@ -143,7 +143,8 @@ fn function(names: &dyn StackNames, stack: StackId) -> String {
 
 /// The name as the source has it: `.isra.0`, `.constprop.1`, `.part.2`, `.cold` and the like come from the compiler
 /// and change from build to build.
-fn without_suffixes(name: &str) -> &str {
+#[must_use]
+pub fn without_suffixes(name: &str) -> &str {
     match name.find('.') {
         // A name that begins with a dot is no function of C.
         Some(at) if at > 0 => &name[..at],

@@ -44,7 +44,7 @@ mod tasks;
 mod types;
 mod value;
 
-pub use class::{Class, ProfileVerdict, Site, StackNames, State};
+pub use class::{Class, ProfileVerdict, Site, StackNames, State, without_suffixes};
 pub use config::{Arch, Config};
 pub use engine::Engine;
 pub use occurrence::{Example, Hazard, Occurrence, Place, Proof};

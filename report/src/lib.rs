@@ -9,7 +9,9 @@
 mod announce;
 mod explain;
 mod figures;
+pub mod filter;
 mod finding;
+mod glob;
 mod json;
 mod pte;
 mod stack;
@@ -20,6 +22,7 @@ mod wrap;
 
 pub use announce::announce;
 pub use explain::{explain, list_profiles, list_rules};
+pub use filter::{Filter, FilterError};
 pub use finding::{Example, Finding, ProfileLine, Site, Value};
 pub use pte::{Decoded, PteLayout};
 pub use stack::{Names, StackFrame};
