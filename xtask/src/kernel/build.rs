@@ -87,6 +87,9 @@ pub(crate) fn tree(store: &Store, directory: &Path, options: Options) -> Result<
         return Ok(built);
     }
     let _lock = store.lock(&label)?;
+    if let Some(built) = store.built(&name) {
+        return Ok(built);
+    }
     let source = tree.root.display().to_string();
     Build { store, tree: &tree, label: &label, jobs: options.jobs }.run(&name, source, compiler, key)
 }
@@ -178,10 +181,10 @@ impl Build<'_> {
         }
         let text = fs::read(&path).unwrap_or_default();
         bail!(
-            "failed to build Linux {}: {what} ended with {status}; the whole log is {}; its last lines:\n{}",
+            "failed to build Linux {}: {what} ended with {status}; the whole log is {}; it ends:\n{}",
             self.tree.version,
             path.display(),
-            last_lines(&String::from_utf8_lossy(&text), 25)
+            tell_tale(&String::from_utf8_lossy(&text), 25)
         )
     }
 }
@@ -301,9 +304,19 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn last_lines(text: &str, count: usize) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(count)..].join("\n")
+/// The last lines of a log, and before them the first error if it is not among them: with several jobs, the others go
+/// on for a while.
+fn tell_tale(log: &str, count: usize) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    let tail = lines.len().saturating_sub(count);
+    let error = lines[..tail].iter().position(|line| line.contains("error: ") || line.contains("*** ["));
+    let mut shown: Vec<&str> = Vec::new();
+    if let Some(error) = error {
+        shown.extend(&lines[error..(error + 4).min(tail)]);
+        shown.push("[...]");
+    }
+    shown.extend(&lines[tail..]);
+    shown.join("\n")
 }
 
 #[cfg(test)]
@@ -352,8 +365,14 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_log_is_shown() {
-        assert_eq!(last_lines("a\nb\nc\n", 2), "b\nc");
-        assert_eq!(last_lines("a\n", 2), "a");
+    fn the_end_of_a_log_is_shown_and_the_first_error() {
+        assert_eq!(tell_tale("a\nb\nc\n", 2), "b\nc");
+        assert_eq!(tell_tale("a\n", 2), "a");
+        let log =
+            "CC x.o\nx.c:1: error: no\n 1 | x\nCC a.o\nCC b.o\nCC c.o\nCC d.o\nmake: *** [x.o] Error 1\n";
+        assert_eq!(
+            tell_tale(log, 2),
+            "x.c:1: error: no\n 1 | x\nCC a.o\nCC b.o\n[...]\nCC d.o\nmake: *** [x.o] Error 1"
+        );
     }
 }
