@@ -153,7 +153,8 @@ impl Table {
 fn headers(tree: &Tree) -> Result<Vec<String>> {
     let defines = |name: &str| {
         let stem = name.strip_suffix(".h").unwrap_or_default();
-        stem.starts_with("pgtable") || matches!(stem, "paravirt" | "pgalloc" | "hugetlb")
+        ["pgtable", "paravirt"].iter().any(|prefix| stem.starts_with(prefix))
+            || matches!(stem, "pgalloc" | "hugetlb")
     };
     let mut headers = vec!["include/linux/pgtable.h".to_owned()];
     headers.extend(tree.files("include/asm-generic", false, defines)?);
