@@ -125,10 +125,10 @@ impl Machine {
     fn arguments(&self, initrd: &Path) -> Vec<String> {
         // A panic resets the machine, by a triple fault, which works on every kernel; QEMU then ends (-no-reboot).
         // Level 5 shows warnings and worse: what is needed to judge, and little enough not to slow the boot.
-        let mut append = vec![
-            "console=ttyS0 loglevel=5 panic=-1 reboot=t oops=panic".to_owned(),
-            crate::guest::MARK.to_owned(),
-        ];
+        let mut append = vec!["console=ttyS0 loglevel=5 panic=-1 reboot=t oops=panic".to_owned()];
+        // The host's side ends it earlier, if it is still there.
+        let most = self.limits.job + Duration::from_secs(30);
+        append.push(format!("{}{}", crate::guest::MARK, most.as_secs()));
         append.extend(self.append.iter().cloned());
         let kernel = self.kernel.display().to_string();
         let initrd = initrd.display().to_string();
@@ -218,6 +218,11 @@ impl Running {
     /// The release of the guest's kernel.
     pub fn release(&self) -> &str {
         &self.release
+    }
+
+    /// How long it took from the start of QEMU to the first process.
+    pub fn boot_time(&self) -> Duration {
+        self.boot_time
     }
 
     /// Waits until the job is done and everything is here.

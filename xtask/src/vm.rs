@@ -94,7 +94,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         .boot(&initramfs, &Job::new(steps))
         .and_then(lazymmu_vm::Booting::until_ready)
         .context("failed to run the machine")?;
-    eprintln!("vm: {} runs: lazymmu {}", running.release(), args.command.join(" "));
+    let (release, seconds) = (running.release(), running.boot_time().as_secs_f32());
+    eprintln!("vm: {release} is up after {seconds:.1} s and runs: lazymmu {}", args.command.join(" "));
     let finished = running.finish(&mut print).context("failed to run the machine")?;
     if args.console {
         finished.console.iter().for_each(|line| eprintln!("console: {line}"));

@@ -11,6 +11,8 @@ mod steps;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
 use rustix::system::{RebootCommand, reboot, uname};
 
@@ -20,8 +22,9 @@ use channel::Channel;
 /// Where the job stands in the initramfs.
 pub(crate) const JOB_PATH: &str = "/etc/job.json";
 
-/// The word on the kernel's command line that says whose machine this is.
-pub(crate) const MARK: &str = "lazymmu.vm";
+/// The word on the kernel's command line that says whose machine this is. Its value is the time in seconds after which
+/// the guest ends by itself, so that no machine outlives a host's side that was killed.
+pub(crate) const MARK: &str = "lazymmu.vm=";
 
 const COMMAND_LINE: &str = "/proc/cmdline";
 
@@ -42,12 +45,18 @@ pub fn main() -> ExitCode {
         Ok(line) => line,
         Err(error) => return refuse(&format!("read {COMMAND_LINE}: {error}")),
     };
-    if !command_line.split_ascii_whitespace().any(|word| word == MARK) {
+    let mut words = command_line.split_ascii_whitespace();
+    let Some(seconds) = words.find_map(|word| word.strip_prefix(MARK)?.parse().ok()) else {
         return refuse(
             "find lazymmu's mark on the kernel's command line: this is none of its virtual machines",
         );
-    }
+    };
     if first {
+        thread::spawn(move || {
+            thread::sleep(Duration::from_secs(seconds));
+            eprintln!("init: nobody has ended this machine in {seconds} s");
+            end();
+        });
         // The console may show this in the midst of other lines; what counts goes through the channel.
         eprintln!("{}", work());
         end();
