@@ -34,6 +34,7 @@ mod header;
 mod index;
 mod reader;
 mod records;
+pub mod scenario;
 mod side;
 mod sink;
 mod symbols;
