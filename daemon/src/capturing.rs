@@ -327,6 +327,7 @@ fn header(capture: &Capture, started: Timespec, args: &CaptureArgs) -> Header {
             .to_owned(),
             ring_bytes: u64::from(args.ring_size),
             command: args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+            filter: None,
         },
         plan: capture.plan(),
         ..Header::default()

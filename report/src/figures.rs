@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use crate::Report;
 use crate::style::Role;
 use crate::text::Text;
 use crate::wrap::wrap;
+use crate::{FilterNote, Report};
 
 /// Where the second column begins.
 const COLUMN: usize = 10;
@@ -16,6 +16,9 @@ pub(crate) fn write(report: &Report, text: &mut Text) {
     row(text, "Hooks", &hooks(report));
     for missing in &report.hooks.missing {
         row(text, "", &format!("{} is missing: {}", missing.name, missing.why));
+    }
+    if let Some(filter) = &report.filter {
+        row(text, "Filter", &filter_words(filter));
     }
     row(text, "Records", &records(report));
     row(text, "Sections", &sections(report));
@@ -54,6 +57,18 @@ fn hooks(report: &Report) -> String {
         level => format!("; recorded: {level}"),
     };
     format!("{} of {} attached{sources}{level}", hooks.attached, hooks.wanted)
+}
+
+fn filter_words(filter: &FilterNote) -> String {
+    match &filter.trace {
+        None => filter.expression.clone(),
+        Some(trace) if *trace == filter.expression => {
+            format!("{trace}; the trace holds only the sections that this selects")
+        }
+        Some(trace) => {
+            format!("{}; the trace holds only the sections that {trace} selects", filter.expression)
+        }
+    }
 }
 
 fn records(report: &Report) -> String {
@@ -117,13 +132,21 @@ fn by_cpu(losses: &BTreeMap<String, u64>) -> String {
 
 fn verdict(report: &Report, text: &mut Text) {
     let total: u64 = report.findings.iter().map(|finding| finding.count).sum();
+    let selected = if report.filter.is_some() { " that the filter selects" } else { "" };
+    let suppressed = match report.suppressed.len() {
+        0 => String::new(),
+        count => format!("; {count} suppressed"),
+    };
     let (role, words) = match report.verdict {
-        "clean" => (Role::Good, "clean: no hazard".to_owned()),
+        "clean" => (Role::Good, format!("clean: no hazard{selected}{suppressed}")),
         "hazards" => {
             let classes = plural(report.findings.len() as u64, "hazard", "hazards");
-            (Role::Bad, format!("{classes}, seen {}", times(total)))
+            (Role::Bad, format!("{classes}, seen {}{suppressed}", times(total)))
         }
-        other => (Role::Doubt, format!("{other}: no hazard was seen, but not everything was")),
+        other => {
+            let words = format!("{other}: no hazard{selected} was seen, but not everything was{suppressed}");
+            (Role::Doubt, words)
+        }
     };
     let words = text.paint(role, &words);
     text.line(&format!("Verdict: {words}"));

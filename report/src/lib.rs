@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod announce;
+pub mod expectation;
 mod explain;
 mod figures;
 pub mod filter;
@@ -17,6 +18,7 @@ mod pte;
 mod stack;
 mod style;
 mod summary;
+pub mod suppress;
 mod text;
 mod wrap;
 
@@ -28,6 +30,7 @@ pub use pte::{Decoded, PteLayout};
 pub use stack::{Names, StackFrame};
 pub use style::Style;
 pub use summary::{Damage, Hooks, Losses, Missing, Reason, Records, Sections, Target};
+pub use suppress::{Date, SuppressionError, Suppressions};
 
 use lazymmu_hazard::{Outcome, Verdict};
 use lazymmu_trace::{Header, Symbols};
@@ -67,8 +70,26 @@ pub struct Report {
     pub losses: Losses,
     /// What is wrong with the trace file.
     pub damage: Option<Damage>,
+    /// What the findings were selected by; `None` if all are there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<FilterNote>,
     /// The findings, one per bug.
     pub findings: Vec<Finding>,
+    /// Findings that do not count, because somebody gave a reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub suppressed: Vec<suppress::Suppressed>,
+    /// Suppressions that did nothing; `None` if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suppressions: Option<suppress::SuppressionsNote>,
+}
+
+/// What the findings were selected by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FilterNote {
+    /// The filter in its one form, that of the trace included.
+    pub expression: String,
+    /// The filter by which the trace was reduced when it was written; `None` if it is whole.
+    pub trace: Option<String>,
 }
 
 impl Report {
@@ -92,8 +113,33 @@ impl Report {
             sections: Sections::new(&outcome.statistics),
             losses: Losses::new(&outcome.losses),
             damage: damage.map(Damage::new),
+            filter: None,
             findings: classes.iter().map(|class| Finding::new(class, symbols, layout)).collect(),
+            suppressed: Vec::new(),
+            suppressions: None,
         }
+    }
+
+    /// Says by what the outcome was selected, if by anything.
+    #[must_use]
+    pub fn with_filter(mut self, filter: Option<&Filter>, header: &Header) -> Self {
+        let trace = header.capture.filter.clone();
+        self.filter = filter.map(|filter| FilterNote { expression: filter.to_string(), trace });
+        self
+    }
+
+    /// Says what was suppressed in the outcome. To be called after [`Report::with_filter`].
+    #[must_use]
+    pub fn with_suppressed(
+        mut self,
+        suppressions: &Suppressions,
+        applied: &suppress::Applied,
+        session: &Session<'_>,
+    ) -> Self {
+        let layout = PteLayout::from_name(&session.header.kernel.pte_layout);
+        self.suppressed = suppressions.findings(applied, session.symbols, layout);
+        self.suppressions = suppressions.idle(applied, self.filter.is_some());
+        self
     }
 
     /// The document as JSON, with a newline at its end.

@@ -7,7 +7,7 @@ use crate::pte::Decoded;
 use crate::stack::StackFrame;
 use crate::style::{Role, Style};
 use crate::wrap::wrap;
-use crate::{Report, figures};
+use crate::{Report, figures, suppress};
 
 const RULER: &str = "==================================================================";
 
@@ -16,6 +16,7 @@ pub(crate) fn render(report: &Report, style: Style) -> String {
     for finding in &report.findings {
         text.finding(finding);
     }
+    suppress::write(report, &mut text);
     figures::write(report, &mut text);
     text.out
 }

@@ -70,6 +70,9 @@ pub struct Capture {
     pub ring_bytes: u64,
     /// The command that ran meanwhile; empty if there was none.
     pub command: Vec<String>,
+    /// The filter by which records were left out; `None` if all are there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
 }
 
 /// What was hooked, and what could not be.

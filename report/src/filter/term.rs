@@ -128,7 +128,7 @@ fn names(globs: &[Glob], name: Option<TaskName>) -> bool {
 }
 
 /// Whether one of the patterns fits a function of the stack, with or without the suffixes of the compiler.
-fn on_stack(globs: &[Glob], stack: StackId, symbols: &Symbols) -> bool {
+pub(crate) fn on_stack(globs: &[Glob], stack: StackId, symbols: &Symbols) -> bool {
     symbols.frames(stack.0).any(|frame| {
         let plain = without_suffixes(&frame.function);
         globs.iter().any(|glob| glob.matches(plain) || glob.matches(&frame.function))
