@@ -177,13 +177,27 @@ impl Btf {
         if proto.kind != Some(Kind::FuncProto) {
             return Err(proto.malformed("the typedef of a tracepoint points to no function"));
         }
+        self.arguments(&proto, 1).map(Some)
+    }
+
+    /// What a function of this name takes, in order; `None` if BTF knows of none, as for [`Btf::has_function`].
+    pub fn function_arguments(&self, name: &str) -> Result<Option<Vec<Argument>>> {
+        let Some(function) = self.find(Kind::Func, name)? else { return Ok(None) };
+        let proto = self.resolve(function.size_or_id)?;
+        if proto.kind != Some(Kind::FuncProto) {
+            return Err(proto.malformed("a function has no prototype"));
+        }
+        self.arguments(&proto, 0).map(Some)
+    }
+
+    fn arguments(&self, proto: &Type, from: u32) -> Result<Vec<Argument>> {
         let mut arguments = Vec::new();
-        for index in 1..proto.vlen {
-            let type_id = self.layout.param_type(&proto, index)?;
+        for index in from..proto.vlen {
+            let type_id = self.layout.param_type(proto, index)?;
             let pointer = self.resolve(type_id)?.kind == Some(Kind::Ptr);
             arguments.push(Argument { size: self.size_of(type_id, 0)?, pointer });
         }
-        Ok(Some(arguments))
+        Ok(arguments)
     }
 
     fn type_by_id(&self, id: u32) -> Result<Type> {

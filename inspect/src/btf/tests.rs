@@ -169,6 +169,14 @@ fn a_tracepoint_tells_its_arguments() {
 }
 
 #[test]
+fn a_function_tells_its_arguments() {
+    let btf = read(&kernel());
+    let sizes = |arguments: Vec<Argument>| arguments.iter().map(|argument| argument.size).collect::<Vec<_>>();
+    assert_eq!(sizes(btf.function_arguments("do_exit").unwrap().unwrap()), [8, 8, 8, 4, 4, 8]);
+    assert_eq!(btf.function_arguments("do_exi").unwrap(), None);
+}
+
+#[test]
 fn a_bit_field_and_a_pointer_are_refused_by_name() {
     let btf = read(&kernel());
     assert_eq!(btf.member_offset("flagged", "plain").unwrap(), Some(4));
@@ -254,7 +262,7 @@ fn ask(bytes: Vec<u8>) {
         }
     }
     let _ = btf.tracepoint_arguments("lazy_mmu_read");
-    let _ = btf.has_function("do_exit");
+    let _ = btf.function_arguments("do_exit");
 }
 
 proptest! {
