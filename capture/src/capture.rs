@@ -11,7 +11,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep_until};
 use zerocopy::IntoBytes as _;
 
-use crate::hooks::{self, Attached, HOOKS, LoadedHook};
+use crate::attach::{Attached, LoadedHook};
+use crate::hooks::HOOKS;
 use crate::item::{self, Item};
 use crate::kernel::{self, Offsets};
 use crate::loss::{self, COUNTERS, CounterMap, Totals};
@@ -76,9 +77,7 @@ impl Capture {
         if !bytes.is_power_of_two() || !(least..=1 << 30).contains(&bytes) {
             return Err(Error::RingSize { bytes, least });
         }
-        let offsets = kernel::check()?;
-
-        let settings = offsets.settings(options.scope, bytes / PARTS);
+        let kernel::Checked { offsets, settings, missing } = kernel::check(options.scope, bytes / PARTS)?;
         let mut ebpf = EbpfLoader::new()
             .override_global(Settings::GLOBAL, settings.as_bytes(), true)
             .map_max_entries(RING, bytes)
@@ -90,7 +89,7 @@ impl Capture {
         let ring =
             sys::watch(ring).map_err(|source| Error::Io { what: "watch the ring".to_owned(), source })?;
         let counters = CounterMap::new(ebpf.take_map(COUNTERS).ok_or(Error::Mismatch(COUNTERS))?)?;
-        let attached = Attached::new(&mut ebpf).inspect_err(|error| {
+        let attached = Attached::new(&mut ebpf, missing).inspect_err(|error| {
             if let Some(log) = error.verifier_log() {
                 log::info!("the verifier's log:\n{log}");
             }
@@ -115,14 +114,10 @@ impl Capture {
         kernel::describe(self.offsets)
     }
 
-    /// What a trace says of the hooks: all of them, each attached, from the drop-in.
+    /// What a trace says of the hooks, and why some are missing.
     pub fn plan(&self) -> Plan {
-        let hook = |hook: &hooks::Hook| lazymmu_trace::Hook {
-            name: hook.name.to_owned(),
-            source: "dev".to_owned(),
-            missing: None,
-        };
-        Plan { hooks: HOOKS.iter().map(hook).collect() }
+        let hooks = HOOKS.iter().zip(&self.attached.missing);
+        Plan { hooks: hooks.map(|(hook, missing)| hook.describe(missing.clone())).collect() }
     }
 
     /// What the verifier said about the programs.
@@ -201,7 +196,7 @@ impl Capture {
     }
 
     fn tell_misses(&mut self, out: &mut Vec<Item>) -> Result<(), Error> {
-        let misses = hooks::recursion_misses(&mut self.ebpf)?;
+        let misses = self.attached.recursion_misses(&mut self.ebpf)?;
         if misses > self.misses {
             out.push(Item::Record(loss::missed(misses - self.misses, now())));
             self.misses = misses;

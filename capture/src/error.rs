@@ -236,7 +236,7 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// The same without the verifier's log, of which only the last line before its statistics is of use at a glance.
-fn short(error: &ProgramError) -> String {
+pub(crate) fn short(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();

@@ -1,22 +1,33 @@
-//! The hooks: which program belongs to which tracepoint, and what that tracepoint must pass to it.
+//! The hooks: which program belongs to which tracepoint or function, and what that must pass to it.
 
-use aya::programs::tp_btf::BtfTracePointLink;
-use aya::programs::{BtfTracePoint, ProgramError};
-use aya::{Btf as AyaBtf, Ebpf};
+use lazymmu_abi::Settings;
 use lazymmu_inspect::btf::{Argument, Btf};
 
 use crate::Error;
 
-/// One program and the tracepoint that it is for.
+/// One program and what it is attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hook {
-    /// The program's name, which is also the tracepoint's.
+    /// The program's name, which is also that of the tracepoint or function.
     pub program: &'static str,
-    /// The tracepoint with its system.
+    /// The tracepoint with its system, or the function.
     pub name: &'static str,
+    /// What it is attached to.
+    pub place: Place,
+    /// Without it there is no capture; without the others there is one that sees less.
+    pub required: bool,
     /// The prototype that the program is written for, in C. A kernel may pass more after these arguments.
     pub prototype: &'static str,
     arguments: &'static [Argument],
+}
+
+/// What a program is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A tracepoint of the drop-in or of the kernel itself.
+    Tracepoint,
+    /// The entry of a function.
+    Function,
 }
 
 const POINTER: Argument = Argument { size: 8, pointer: true };
@@ -24,14 +35,19 @@ const LONG: Argument = Argument { size: 8, pointer: false };
 const INT: Argument = Argument { size: 4, pointer: false };
 const BOOL: Argument = Argument { size: 1, pointer: false };
 
+const PAGE_FAULT: &str = "page_fault_kernel";
+
 /// Every hook, in the order of attaching.
 ///
 /// A write is only kept as pending until a section record flushes it. So sections come first and writes last, and
-/// detaching goes the other way: whenever a write is seen, everything that could flush it is seen as well.
-pub const HOOKS: [Hook; 6] = [
+/// detaching goes the other way: whenever a write is seen, everything that could flush it is seen as well, and so is whatever comes upon it
+/// while it is pending.
+pub const HOOKS: [Hook; 9] = [
     Hook {
         program: "lazy_mmu_section",
         name: "lazy_mmu:lazy_mmu_section",
+        place: Place::Tracepoint,
+        required: true,
         prototype: "(unsigned int op, unsigned int enable_count, unsigned int pause_count, unsigned int context, \
                     unsigned long caller)",
         arguments: &[INT, INT, INT, INT, LONG],
@@ -39,24 +55,57 @@ pub const HOOKS: [Hook; 6] = [
     Hook {
         program: "sched_process_exit",
         name: "sched:sched_process_exit",
+        place: Place::Tracepoint,
+        required: true,
         prototype: "(struct task_struct *p)",
         arguments: &[POINTER],
     },
     Hook {
         program: "sched_switch",
         name: "sched:sched_switch",
+        place: Place::Tracepoint,
+        required: true,
         prototype: "(bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int prev_state)",
         arguments: &[BOOL, POINTER, POINTER, INT],
     },
     Hook {
         program: "lazy_mmu_read",
         name: "lazy_mmu:lazy_mmu_read",
+        place: Place::Tracepoint,
+        required: true,
         prototype: "(void *entry, unsigned long val, unsigned int op, unsigned int context, unsigned long caller)",
         arguments: &[POINTER, LONG, INT, INT, LONG],
     },
     Hook {
+        program: "flush_tlb_kernel_range",
+        name: "flush_tlb_kernel_range",
+        place: Place::Function,
+        required: false,
+        prototype: "(unsigned long start, unsigned long end)",
+        arguments: &[LONG, LONG],
+    },
+    Hook {
+        program: "flush_tlb_mm_range",
+        name: "flush_tlb_mm_range",
+        place: Place::Function,
+        required: false,
+        prototype: "(struct mm_struct *mm, unsigned long start, unsigned long end, unsigned int stride_shift, \
+                    bool freed_tables)",
+        arguments: &[POINTER, LONG, LONG, INT, BOOL],
+    },
+    Hook {
+        program: PAGE_FAULT,
+        name: "exceptions:page_fault_kernel",
+        place: Place::Tracepoint,
+        required: false,
+        prototype: "(unsigned long address, struct pt_regs *regs, unsigned long error_code)",
+        arguments: &[LONG, POINTER, LONG],
+    },
+    Hook {
         program: "lazy_mmu_rmw",
         name: "lazy_mmu:lazy_mmu_rmw",
+        place: Place::Tracepoint,
+        required: true,
         prototype: "(void *entry, unsigned long old, unsigned int nr, unsigned int op, unsigned long addr, \
                     unsigned int context, unsigned long caller)",
         arguments: &[POINTER, LONG, INT, INT, LONG, INT, LONG],
@@ -64,117 +113,121 @@ pub const HOOKS: [Hook; 6] = [
     Hook {
         program: "lazy_mmu_write",
         name: "lazy_mmu:lazy_mmu_write",
+        place: Place::Tracepoint,
+        required: true,
         prototype: "(void *entry, unsigned long val, unsigned int nr, unsigned int op, unsigned long addr, \
                     unsigned int context, unsigned long caller)",
         arguments: &[POINTER, LONG, INT, INT, LONG, INT, LONG],
     },
 ];
 
-/// What the kernel says about a program that it has loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LoadedHook {
-    /// Which one.
-    pub hook: Hook,
-    /// How many instructions the verifier looked at, each as often as it did; `None` if the kernel does not tell.
-    pub verified_instructions: Option<u32>,
-}
-
-/// Whether the kernel has every tracepoint, with the arguments that the programs expect.
-pub(crate) fn check(btf: &Btf) -> Result<(), Error> {
-    let mut missing = Vec::new();
-    for hook in &HOOKS {
-        match btf.tracepoint_arguments(hook.program).map_err(Error::Btf)? {
-            None => missing.push(hook.name),
-            Some(arguments) if !arguments.starts_with(hook.arguments) => {
+/// What this kernel has for each hook, in their order: `None` if all that it wants, else what is missing.
+///
+/// # Errors
+///
+/// If a hook without which there is no capture cannot be attached.
+pub(crate) fn check(btf: &Btf, settings: &Settings) -> Result<[Option<String>; HOOKS.len()], Error> {
+    let mut lacking = Vec::new();
+    let mut reasons = [const { None }; HOOKS.len()];
+    for (hook, reason) in HOOKS.iter().zip(&mut reasons) {
+        let arguments = match hook.place {
+            Place::Tracepoint => btf.tracepoint_arguments(hook.program),
+            Place::Function => btf.function_arguments(hook.program),
+        };
+        let arguments = arguments.map_err(Error::Btf)?;
+        match hook.lack(arguments.as_deref(), settings) {
+            Some(Lack::Place) if hook.required => lacking.push(hook.name),
+            Some(Lack::Prototype) if hook.required => {
                 return Err(Error::Prototype { name: hook.name, expected: hook.prototype });
             }
-            Some(_) => {}
+            lack => *reason = lack.map(|lack| hook.why(lack)),
         }
     }
-    if missing.is_empty() { Ok(()) } else { Err(Error::NoTracepoints { missing }) }
+    if lacking.is_empty() { Ok(reasons) } else { Err(Error::NoTracepoints { missing: lacking }) }
 }
 
-/// The programs in the kernel: attached until this is dropped.
-pub(crate) struct Attached {
-    // In the order of attaching.
-    links: Vec<BtfTracePointLink>,
-    pub(crate) loaded: Vec<LoadedHook>,
+/// Why a program cannot be attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lack {
+    /// The kernel has not that tracepoint or function, or its BTF does not tell.
+    Place,
+    /// It passes other arguments.
+    Prototype,
+    /// The program must know where registers are kept.
+    Registers,
 }
 
-impl Attached {
-    /// Loads every program, then attaches them.
-    pub(crate) fn new(ebpf: &mut Ebpf) -> Result<Self, Error> {
-        let btf = AyaBtf::from_sys_fs()
-            .map_err(|source| Error::Object(Box::new(aya::EbpfError::BtfError(source))))?;
-        let mut loaded = Vec::new();
-        for hook in HOOKS {
-            let program = program(ebpf, hook.program)?;
-            program.load(hook.program, &btf).map_err(|source| Error::load(hook.program, source))?;
-            let info = program.info().map_err(|source| Error::load(hook.program, source))?;
-            loaded.push(LoadedHook { hook, verified_instructions: info.verified_instruction_count() });
-        }
-        let mut links = Vec::new();
-        for hook in HOOKS {
-            let program = program(ebpf, hook.program)?;
-            let link = program.attach().and_then(|id| program.take_link(id));
-            links.push(link.map_err(|source| Error::attach(hook.program, source))?);
-        }
-        Ok(Self { links, loaded })
-    }
-
-    /// Detaches every program, in the opposite order. A program that runs at this moment on another CPU goes on.
-    pub(crate) fn detach(&mut self) {
-        while let Some(link) = self.links.pop() {
-            drop(link);
+impl Hook {
+    fn lack(&self, passed: Option<&[Argument]>, settings: &Settings) -> Option<Lack> {
+        match passed {
+            None => Some(Lack::Place),
+            Some(passed) if !passed.starts_with(self.arguments) => Some(Lack::Prototype),
+            Some(_) if self.program == PAGE_FAULT && settings.instruction == Settings::NO_OFFSET => {
+                Some(Lack::Registers)
+            }
+            Some(_) => None,
         }
     }
-}
 
-impl Drop for Attached {
-    fn drop(&mut self) {
-        self.detach();
+    fn why(&self, lack: Lack) -> String {
+        match (lack, self.place) {
+            (Lack::Place, Place::Tracepoint) => format!("the kernel has no tracepoint {}", self.name),
+            (Lack::Place, Place::Function) => format!("the kernel's BTF has no function {}", self.name),
+            (Lack::Prototype, _) => format!("the kernel passes other arguments than {}", self.prototype),
+            (Lack::Registers, _) => {
+                "it is not known where struct pt_regs has the instruction pointer".to_owned()
+            }
+        }
     }
-}
 
-/// How often the kernel has skipped a program because it was running on that CPU already, all programs together
-/// (`recursion_misses` of bpf_prog_show_fdinfo in kernel/bpf/syscall.c, 6.12 and 7.2).
-pub(crate) fn recursion_misses(ebpf: &mut Ebpf) -> Result<u64, Error> {
-    use std::os::fd::{AsFd as _, AsRawFd as _};
-
-    let mut sum = 0;
-    for hook in HOOKS {
-        let program = program(ebpf, hook.program)?;
-        let fd = program.fd().map_err(|source| Error::load(hook.program, source))?;
-        let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| Error::Io { what: format!("read {path}"), source })?;
-        // Unknown is not none: a loss must not go unseen.
-        sum += misses_in(&text).ok_or_else(|| Error::Io {
-            what: format!("find recursion_misses in {path}"),
-            source: std::io::ErrorKind::InvalidData.into(),
-        })?;
+    /// What a trace says of it.
+    pub(crate) fn describe(&self, missing: Option<String>) -> lazymmu_trace::Hook {
+        let source = match self.place {
+            Place::Tracepoint => "dev",
+            Place::Function => "symbol",
+        };
+        lazymmu_trace::Hook { name: self.name.to_owned(), source: source.to_owned(), missing }
     }
-    Ok(sum)
-}
-
-fn misses_in(fdinfo: &str) -> Option<u64> {
-    fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok())
-}
-
-fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut BtfTracePoint, Error> {
-    let program = ebpf.program_mut(name).ok_or(Error::Mismatch(name))?;
-    program.try_into().map_err(|_: ProgramError| Error::Mismatch(name))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{HOOKS, misses_in};
+    use lazymmu_abi::Settings;
+    use lazymmu_inspect::btf::Btf;
+
+    use super::{HOOKS, Lack, check};
+    use crate::Error;
+
+    const SETTINGS: Settings =
+        Settings { scope: 0, enable_count: 0, pause_count: 0, pid: 0, wake_step: 0, instruction: 128 };
+
+    /// BTF that tells of nothing.
+    fn empty() -> Btf {
+        let mut bytes = vec![0x9f, 0xeb, 1, 0];
+        bytes.extend([24, 0, 0, 0, 1].into_iter().flat_map(u32::to_le_bytes));
+        bytes.push(0);
+        Btf::from_bytes(bytes).unwrap()
+    }
 
     #[test]
-    fn misses_are_found_in_fdinfo() {
-        let text = "pos:\t0\nprog_type:\t26\nrun_cnt:\t5\nrecursion_misses:\t7\nverified_insns:\t90\n";
-        assert_eq!(misses_in(text), Some(7));
-        assert_eq!(misses_in("pos:\t0\n"), None);
+    fn only_what_is_required_stops_a_capture() {
+        let Err(Error::NoTracepoints { missing }) = check(&empty(), &SETTINGS) else { panic!("accepted") };
+        let required: Vec<&str> = HOOKS.iter().filter(|hook| hook.required).map(|hook| hook.name).collect();
+        assert_eq!(missing, required);
+        assert_eq!(required.len(), 6);
+    }
+
+    #[test]
+    fn a_hook_lacks_its_place_its_arguments_or_what_it_must_know() {
+        let unknown = Settings { instruction: Settings::NO_OFFSET, ..SETTINGS };
+        for hook in HOOKS {
+            assert_eq!(hook.lack(None, &SETTINGS), Some(Lack::Place));
+            assert_eq!(hook.lack(Some(&hook.arguments[1..]), &SETTINGS), Some(Lack::Prototype));
+            assert_eq!(hook.lack(Some(hook.arguments), &SETTINGS), None);
+            let registers = (hook.name == "exceptions:page_fault_kernel").then_some(Lack::Registers);
+            assert_eq!(hook.lack(Some(hook.arguments), &unknown), registers);
+            assert!(hook.why(Lack::Place).ends_with(hook.name));
+        }
     }
 
     #[test]

@@ -20,22 +20,36 @@ const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
-/// What the programs read in `struct task_struct`.
+/// What the programs read in structs of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Offsets {
     /// `lazy_mmu_state.enable_count` and `lazy_mmu_state.pause_count`; `None` before 7.0.
     pub(crate) state: Option<(u32, u32)>,
     /// `pid`
     pub(crate) pid: u32,
+    /// The instruction pointer in `struct pt_regs`; `None` on an architecture whose name for it is not known here.
+    pub(crate) instruction: Option<u32>,
+}
+
+/// What is known of this kernel before anything is loaded.
+pub(crate) struct Checked {
+    pub(crate) offsets: Offsets,
+    /// What the programs are told.
+    pub(crate) settings: Settings,
+    /// What is missing for a hook, in the order of [`hooks::HOOKS`].
+    pub(crate) missing: [Option<String>; hooks::HOOKS.len()],
 }
 
 const TASK: &str = "task_struct";
 const ENABLE_COUNT: &str = "lazy_mmu_state.enable_count";
 const PAUSE_COUNT: &str = "lazy_mmu_state.pause_count";
 const PID: &str = "pid";
+const REGISTERS: &str = "pt_regs";
+/// arch/x86/include/asm/ptrace.h, 6.12 and 7.2.
+const INSTRUCTION: &str = "ip";
 
 /// Says why this process cannot capture on this kernel, or what the programs must know.
-pub(crate) fn check() -> Result<Offsets, Error> {
+pub(crate) fn check(scope: Scope, wake_step: u32) -> Result<Checked, Error> {
     if let Ok(status) = fs::read_to_string("/proc/self/status") {
         check_capabilities(&status)?;
     }
@@ -46,11 +60,13 @@ pub(crate) fn check() -> Result<Offsets, Error> {
         }
         other => Error::Btf(other),
     })?;
-    hooks::check(&btf)?;
+    let offsets = Offsets::find(&btf)?;
+    let settings = offsets.settings(scope, wake_step);
+    let missing = hooks::check(&btf, &settings)?;
     if let Ok(lockdown) = fs::read_to_string("/sys/kernel/security/lockdown") {
         check_lockdown(&lockdown)?;
     }
-    Offsets::find(&btf)
+    Ok(Checked { offsets, settings, missing })
 }
 
 /// An unreadable status says nothing; then the kernel's own answer to bpf() decides.
@@ -94,13 +110,15 @@ impl Offsets {
             (_, None) => return Err(Error::NoMember { structure: TASK, member: PAUSE_COUNT }),
         };
         let pid = offset(PID)?.ok_or(Error::NoMember { structure: TASK, member: PID })?;
-        Ok(Self { state, pid })
+        let instruction = btf.member_offset(REGISTERS, INSTRUCTION).map_err(Error::Btf)?;
+        Ok(Self { state, pid, instruction })
     }
 
     /// What the programs are told.
     pub(crate) fn settings(self, scope: Scope, wake_step: u32) -> Settings {
         let (enable_count, pause_count) = self.state.unwrap_or((Settings::NO_OFFSET, Settings::NO_OFFSET));
-        Settings { scope: scope as u32, enable_count, pause_count, pid: self.pid, wake_step, reserved: 0 }
+        let instruction = self.instruction.unwrap_or(Settings::NO_OFFSET);
+        Settings { scope: scope as u32, enable_count, pause_count, pid: self.pid, wake_step, instruction }
     }
 
     fn by_name(self) -> BTreeMap<String, u32> {
@@ -108,6 +126,9 @@ impl Offsets {
         if let Some((enable, pause)) = self.state {
             offsets.insert(format!("{TASK}.{ENABLE_COUNT}"), enable);
             offsets.insert(format!("{TASK}.{PAUSE_COUNT}"), pause);
+        }
+        if let Some(instruction) = self.instruction {
+            offsets.insert(format!("{REGISTERS}.{INSTRUCTION}"), instruction);
         }
         offsets
     }
@@ -185,12 +206,14 @@ mod tests {
 
     #[test]
     fn a_kernel_without_counters_gives_no_offsets() {
-        let old = Offsets { state: None, pid: 1000 };
+        let old = Offsets { state: None, pid: 1000, instruction: None };
         let settings = old.settings(Scope::Sections, 512);
         assert_eq!((settings.enable_count, settings.pause_count), (Settings::NO_OFFSET, Settings::NO_OFFSET));
+        assert_eq!(settings.instruction, Settings::NO_OFFSET);
         assert_eq!(old.by_name().len(), 1);
-        let new = Offsets { state: Some((2000, 2001)), pid: 1000 };
+        let new = Offsets { state: Some((2000, 2001)), pid: 1000, instruction: Some(128) };
         assert_eq!(new.settings(Scope::All, 512).pause_count, 2001);
+        assert_eq!(new.by_name()["pt_regs.ip"], 128);
         assert_eq!(new.by_name()["task_struct.lazy_mmu_state.enable_count"], 2000);
     }
 

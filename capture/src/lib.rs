@@ -8,6 +8,7 @@
 
 #![deny(unsafe_code)]
 
+mod attach;
 mod capture;
 mod error;
 mod hooks;
@@ -24,9 +25,10 @@ mod stamp_tests;
 #[allow(unsafe_code)]
 mod sys;
 
+pub use attach::LoadedHook;
 pub use capture::{Capture, Options};
 pub use error::{Class, Error};
-pub use hooks::{HOOKS, Hook, LoadedHook};
+pub use hooks::{HOOKS, Hook, Place};
 pub use item::{Item, Stack};
 pub use lazymmu_abi::Scope;
 pub use loss::Totals;

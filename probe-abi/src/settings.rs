@@ -17,8 +17,9 @@ pub struct Settings {
     pub pid: u32,
     /// Wake the reader each time the unread part of the ring has grown by this many bytes. A power of two.
     pub wake_step: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Byte offset of the instruction pointer in `struct pt_regs`; [`Settings::NO_OFFSET`] if it is not known, and
+    /// then the program for page faults is not loaded.
+    pub instruction: u32,
 }
 
 const _: () = assert!(size_of::<Settings>() == 24);

@@ -1,6 +1,7 @@
-//! The eBPF programs: they watch the drop-in's tracepoints and the scheduler, and send records to one ring.
+//! The eBPF programs: they watch the drop-in's tracepoints, the scheduler, page faults and flushes of the
+//! TLB, and send records to one ring.
 //!
-//! One file per hook family (`access`, `section`, `sched`); what they share is in `emit` (the ring and its losses),
+//! One file per hook family (`access`, `section`, `sched`, `fault`, `tlb`); what they share is in `emit` (the ring and its losses),
 //! `stack`, `task` (who is in a section) and `maps`. Nothing here judges: what a record means is the engine's
 //! matter. Nothing here blocks or waits either; what does not fit is counted.
 //!
@@ -15,11 +16,13 @@
 mod access;
 mod atomic;
 mod emit;
+mod fault;
 mod maps;
 mod sched;
 mod section;
 mod stack;
 mod task;
+mod tlb;
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo) -> ! {

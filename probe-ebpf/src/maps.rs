@@ -37,7 +37,7 @@ static SETTINGS: Settings = Settings {
     pause_count: Settings::NO_OFFSET,
     pid: Settings::NO_OFFSET,
     wake_step: 1 << 21,
-    reserved: 0,
+    instruction: Settings::NO_OFFSET,
 };
 
 /// Reads one setting. Volatile, because the compiler must not use the value that stands above; one word at a time,
@@ -72,4 +72,9 @@ pub(crate) fn pid_offset() -> u32 {
 #[inline(always)]
 pub(crate) fn wake_step() -> u32 {
     setting!(wake_step)
+}
+
+#[inline(always)]
+pub(crate) fn instruction_offset() -> u32 {
+    setting!(instruction)
 }

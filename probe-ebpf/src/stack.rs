@@ -1,7 +1,8 @@
 //! Call stacks: taken, named by a hash, sent once.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::generated::bpf_get_stack;
+use aya_ebpf::helpers::generated::{bpf_get_func_ip, bpf_get_stack};
+use aya_ebpf::programs::FEntryContext;
 use lazymmu_abi::{HOOK_FRAMES, STACK_FRAMES, StackHash, StackItem};
 
 use crate::emit;
@@ -14,65 +15,149 @@ pub(crate) enum Slot {
     Write,
     Rmw,
     Section,
+    Fault,
+    TlbMm,
+    TlbKernel,
 }
 
 /// How many slots there are.
-pub(crate) const SLOTS: u32 = Slot::Section as u32 + 1;
+pub(crate) const SLOTS: u32 = Slot::TlbKernel as u32 + 1;
 
-/// Takes the call stack that begins at `caller` and sends it if it is new. Returns its id.
+/// How far into a function the return address of the hook at its beginning may be: on x86 its `call` comes first or
+/// behind an `endbr64`.
+const ENTRY: u64 = 16;
+
+/// Where a call stack begins, behind the frames of the hook.
+#[derive(Clone, Copy)]
+enum Begin {
+    /// At this return address.
+    Return(u64),
+    /// At this instruction, which faulted.
+    Instruction(u64),
+    /// In whatever called the function that begins here.
+    Caller(u64),
+}
+
+impl Begin {
+    #[inline(always)]
+    fn is_at(self, frame: u64, inner: u64) -> bool {
+        match self {
+            Begin::Return(address) | Begin::Instruction(address) => frame == address,
+            Begin::Caller(function) => inner.wrapping_sub(function) <= ENTRY,
+        }
+    }
+
+    /// What to add to the frame that the stack begins with. Whoever names a stack looks before each address, as return
+    /// addresses want it; with one more that is right for an instruction as well.
+    #[inline(always)]
+    fn correction(self) -> u64 {
+        u64::from(matches!(self, Begin::Instruction(_)))
+    }
+
+    /// The one frame that is known if the unwinder did not come as far.
+    #[inline(always)]
+    fn known(self) -> u64 {
+        match self {
+            Begin::Return(address) => address,
+            Begin::Instruction(address) => address + 1,
+            Begin::Caller(_) => 0,
+        }
+    }
+}
+
+/// Takes the call stack that begins at the return address `caller` and sends it if it is new. Returns its id.
 ///
 /// Where the unwinder did not come past `caller`, the stack is `caller` alone.
 #[inline(always)]
 pub(crate) fn take(ctx: &impl EbpfContext, slot: Slot, caller: u64) -> u64 {
-    let Some(item) = SCRATCH.get_ptr_mut(slot as u32) else { return 0 };
+    begin(ctx, slot, Begin::Return(caller)).id
+}
+
+/// The same for the stack that begins at an instruction which faulted.
+#[inline(always)]
+pub(crate) fn take_at(ctx: &impl EbpfContext, slot: Slot, instruction: u64) -> u64 {
+    begin(ctx, slot, Begin::Instruction(instruction)).id
+}
+
+/// The same for the stack that begins in the caller of the function to which the program is attached. Gives the
+/// return address into that as well; both are 0 where the unwinder did not come as far.
+#[inline(always)]
+pub(crate) fn take_caller(ctx: &FEntryContext, slot: Slot) -> Taken {
+    // SAFETY: `ctx` is the context of the program.
+    let function = unsafe { bpf_get_func_ip(ctx.as_ptr()) };
+    begin(ctx, slot, Begin::Caller(function))
+}
+
+/// A call stack that was taken.
+#[derive(Clone, Copy)]
+pub(crate) struct Taken {
+    /// Its first address.
+    pub(crate) caller: u64,
+    /// Its id; 0 if there is none.
+    pub(crate) id: u64,
+}
+
+#[inline(always)]
+fn begin(ctx: &impl EbpfContext, slot: Slot, begin: Begin) -> Taken {
+    let none = Taken { caller: 0, id: 0 };
+    let Some(item) = SCRATCH.get_ptr_mut(slot as u32) else { return none };
     // SAFETY: `item` is this program's own on this CPU; the helper fills what it is given or clears it.
-    let id = unsafe {
+    let taken = unsafe {
         let bytes =
             bpf_get_stack(ctx.as_ptr(), (&raw mut (*item).frames).cast(), (8 * STACK_FRAMES) as u32, 0);
         let mut len = usize::try_from(bytes).unwrap_or(0) / 8;
-        let id = hash(item, len, caller).unwrap_or_else(|| {
-            len = 0;
-            StackHash::NEW.push(caller).id()
-        });
-        (*item).id = id;
-        (*item).caller = caller;
+        let taken = match hash(item, len, begin) {
+            Some(taken) => taken,
+            None if begin.known() == 0 => return none,
+            None => {
+                len = 0;
+                Taken { caller: begin.known(), id: StackHash::NEW.push(begin.known()).id() }
+            }
+        };
+        (*item).id = taken.id;
+        (*item).caller = taken.caller;
         (*item).len = len as u32;
         (*item).reserved = 0;
-        id
+        taken
     };
     // SAFETY: as above.
-    if SENT.get_ptr(id).is_none() && emit::send_stack(unsafe { &*item }) {
+    if SENT.get_ptr(taken.id).is_none() && emit::send_stack(unsafe { &*item }) {
         // If this fails the stack is sent again, which does no harm.
-        let _ = SENT.insert(id, 1, 0);
+        let _ = SENT.insert(taken.id, 1, 0);
     }
-    id
+    taken
 }
 
-/// The hash of the frames from `caller` on; `None` if it is not among those that may follow the hook's own.
+/// The stack from where it begins; `None` if that is not among the frames that may follow the hook's own.
 ///
 /// # Safety
 ///
 /// `item` must be a whole `StackItem` that nothing else writes.
 #[inline(always)]
-unsafe fn hash(item: *const StackItem, len: usize, caller: u64) -> Option<u64> {
+unsafe fn hash(item: *mut StackItem, len: usize, begin: Begin) -> Option<Taken> {
     let mut hash = StackHash::NEW;
-    let mut begun = false;
+    let mut caller = None;
+    let mut inner = 0;
     for index in 0..STACK_FRAMES {
         if index >= len {
             break;
         }
         // SAFETY: `index` is below STACK_FRAMES.
-        let frame = unsafe { (*item).frames[index] };
-        if !begun {
-            if frame == caller {
-                begun = true;
+        let mut frame = unsafe { (*item).frames[index] };
+        if caller.is_none() {
+            if begin.is_at(frame, inner) {
+                frame += begin.correction();
+                // SAFETY: as above.
+                unsafe { (*item).frames[index] = frame };
+                caller = Some(frame);
             } else if index + 1 >= HOOK_FRAMES {
                 break;
             } else {
+                inner = frame;
                 continue;
             }
         }
         hash = hash.push(frame);
     }
-    if begun { Some(hash.id()) } else { None }
+    caller.map(|caller| Taken { caller, id: hash.id() })
 }
