@@ -66,7 +66,11 @@ impl Checked {
         let mut left: Vec<Seen> = outcome.classes(&Names(symbols)).iter().map(Seen::new).collect();
         let silent = left.iter().all(|seen| seen.severity == Severity::Advice);
         let reasons = outcome.reasons();
-        let expectations = expectations.iter().map(|expectation| {
+        // What names a function goes first, so that none takes what only another fits.
+        let names_function = |what: &Expected| matches!(what, Expected::Finding(f) if f.function.is_some());
+        let mut order: Vec<&Expectation> = expectations.iter().collect();
+        order.sort_by_key(|expectation| !names_function(&expectation.what));
+        let checked = order.into_iter().map(|expectation| {
             let result = match &expectation.what {
                 Expected::Finding(finding) if RuleId::by_name(&finding.rule).is_none() => Met::NoRule,
                 Expected::Finding(finding) => take(&mut left, finding),
@@ -83,7 +87,8 @@ impl Checked {
             };
             CheckedExpectation { line: expectation.line, what: expectation.what.clone(), result }
         });
-        let expectations = expectations.collect();
+        let mut expectations: Vec<_> = checked.collect();
+        expectations.sort_by_key(|checked| checked.line);
         left.retain(|seen| seen.severity == Severity::Error);
         Self { expectations, unexpected: left }
     }

@@ -1,6 +1,8 @@
 //! What a scenario says that the engine should find. Names of rules and profiles are only names here: the engine
 //! that knows them is below this crate.
 
+use std::fmt;
+
 use super::error::Fault;
 use super::line::Line;
 
@@ -49,6 +51,35 @@ pub enum Profiles {
     All,
     /// These and no other.
     These(Vec<String>),
+}
+
+impl fmt::Display for Expected {
+    /// As it stands in the text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let finding = match self {
+            Self::Nothing => return f.write_str("nothing"),
+            Self::Inconclusive => return f.write_str("inconclusive"),
+            Self::Finding(finding) => finding,
+        };
+        let ExpectedFinding { rule, profiles, proven, function, times, accepted } = finding;
+        write!(f, "{rule} on ")?;
+        match profiles {
+            Profiles::All => f.write_str("all")?,
+            Profiles::These(names) => f.write_str(&names.join(", "))?,
+        }
+        match proven {
+            Some(true) => f.write_str(" proven")?,
+            Some(false) => f.write_str(" latent")?,
+            None => {}
+        }
+        if let Some(function) = function {
+            write!(f, " in {function}")?;
+        }
+        if let Some(times) = times {
+            write!(f, " times {times}")?;
+        }
+        if *accepted { f.write_str(" accepted") } else { Ok(()) }
+    }
 }
 
 /// Reads what follows `expect`.
@@ -118,6 +149,8 @@ mod tests {
         assert_eq!(finding.profiles, Profiles::These(vec!["strict".to_owned(), "xen-pv".to_owned()]));
         assert_eq!((finding.proven, finding.times, finding.accepted), (Some(true), Some(3), true));
         assert_eq!(finding.function.as_deref(), Some("wrprotect_ptes"));
+        let text = "rmw-pending on strict, xen-pv proven in wrprotect_ptes times 3 accepted";
+        assert_eq!(Expected::Finding(finding).to_string(), text);
     }
 
     #[test]
