@@ -1,6 +1,7 @@
 //! A session that captures: drains the ring, names the call stacks, and hands records to a trace file, an engine, or
 //! both, until the command ends, the time is over, or a signal comes.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use lazymmu_capture::{Capture, Class, Item, Options, Totals};
-use lazymmu_hazard::Engine;
+use lazymmu_hazard::{Outcome, Place};
 use lazymmu_trace::{Clock, Header, Symbols, Writer};
 use rustix::process::{Pid, Signal as Kill, kill_process};
 use rustix::time::{ClockId, Timespec, clock_gettime};
@@ -19,6 +20,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::cli::{CaptureArgs, Scope};
 use crate::naming::{Named, Naming};
+use crate::policy::{Judge, Policy};
+use crate::reducing::Reducing;
 use crate::session;
 use crate::{ExitStatus, Failure};
 
@@ -45,19 +48,19 @@ pub(crate) struct Purpose<'a> {
 pub(crate) struct Ended {
     pub(crate) header: Header,
     pub(crate) symbols: Symbols,
-    pub(crate) engine: Option<Engine>,
+    pub(crate) judge: Option<Judge>,
     /// What keeps a clean verdict from being one: already said on stderr.
     pub(crate) incomplete: bool,
 }
 
 /// Captures from start to end.
-pub(crate) fn run(args: &CaptureArgs, purpose: Purpose<'_>) -> Result<Ended> {
+pub(crate) fn run(args: &CaptureArgs, purpose: Purpose<'_>, policy: &Policy) -> Result<Ended> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
     let (session, naming) = runtime.block_on(async {
-        let (mut session, mut naming, capture) = Session::start(args, purpose)?;
+        let (mut session, mut naming, capture) = Session::start(args, purpose, policy)?;
         session.capture(args, capture, &mut naming).await?;
         anyhow::Ok((session, naming))
     })?;
@@ -67,14 +70,17 @@ pub(crate) fn run(args: &CaptureArgs, purpose: Purpose<'_>) -> Result<Ended> {
 struct Session {
     header: Header,
     symbols: Symbols,
-    engine: Option<Engine>,
+    judge: Option<Judge>,
     trace: Option<Trace>,
+    /// Chooses what goes into the trace, and to the engine with it, so that both judge the same; `None` if all does.
+    reducing: Option<Reducing>,
+    policy: Policy,
     outlives_trace: bool,
     owns_stdout: bool,
     totals: Totals,
     incomplete: bool,
-    /// How many of the engine's occurrences were announced.
-    announced: usize,
+    /// The places that were announced.
+    announced: HashSet<Place>,
 }
 
 struct Trace {
@@ -91,7 +97,7 @@ enum Stop {
 }
 
 impl Session {
-    fn start(args: &CaptureArgs, purpose: Purpose<'_>) -> Result<(Self, Naming, Capture)> {
+    fn start(args: &CaptureArgs, purpose: Purpose<'_>, policy: &Policy) -> Result<(Self, Naming, Capture)> {
         let scope = match args.scope {
             Scope::Sections => lazymmu_capture::Scope::Sections,
             Scope::All => lazymmu_capture::Scope::All,
@@ -99,7 +105,9 @@ impl Session {
         let started = clock_gettime(ClockId::Monotonic);
         let capture =
             Capture::open(Options { ring_bytes: args.ring_size, scope }).map_err(|error| failure(&error))?;
-        let header = header(&capture, started, args);
+        let mut header = header(&capture, started, args);
+        let reduced = policy.filter.as_ref().filter(|_| purpose.trace.is_some());
+        header.capture.filter = reduced.map(ToString::to_string);
         let naming = Naming::start(&header.kernel.release, args.vmlinux.as_deref())?;
         let trace = match purpose.trace {
             None => None,
@@ -110,7 +118,9 @@ impl Session {
             }
         };
         let session = Self {
-            engine: purpose.judge.then(|| session::engine(&header)),
+            judge: purpose.judge.then(|| Judge::new(&header, policy.filter.as_ref())),
+            reducing: reduced.map(|filter| Reducing::new(filter.clone(), session::engine(&header))),
+            policy: policy.clone(),
             header,
             symbols: Symbols::default(),
             trace,
@@ -118,7 +128,7 @@ impl Session {
             owns_stdout: purpose.owns_stdout,
             totals: Totals::default(),
             incomplete: false,
-            announced: 0,
+            announced: HashSet::new(),
         };
         Ok((session, naming, capture))
     }
@@ -183,10 +193,16 @@ impl Session {
         for item in items.drain(..) {
             match item {
                 Item::Record(record) => {
-                    if let Some(engine) = &mut self.engine {
-                        engine.process(&record);
+                    if let Some(reducing) = &mut self.reducing {
+                        // The names of its functions are not known yet.
+                        reducing.push(&record, None);
+                        continue;
                     }
-                    self.write(|writer| writer.records(std::slice::from_ref(&record)));
+                    let record = std::slice::from_ref(&record);
+                    if let Some(judge) = &mut self.judge {
+                        judge.process(record);
+                    }
+                    self.write(|writer| writer.records(record));
                 }
                 Item::Stack(stack) => {
                     for address in &stack.addresses {
@@ -196,15 +212,37 @@ impl Session {
                             naming.ask(*address);
                         }
                     }
-                    self.write(|writer| writer.stack(stack.id, &stack.addresses));
-                    self.symbols.insert_stack(stack.id, stack.addresses);
+                    let id = stack.id;
+                    self.symbols.insert_stack(id, stack.addresses);
+                    self.write_with(|writer, reducing, symbols| match reducing {
+                        Some(reducing) => reducing.late_stack(writer, id, symbols),
+                        None => writer.stack(id, symbols.addresses(id).unwrap_or_default()),
+                    });
                 }
             }
+        }
+        self.let_go();
+    }
+
+    /// Hands on the records that are kept for certain.
+    fn let_go(&mut self) {
+        let Some(reducing) = &mut self.reducing else { return };
+        if let Some(judge) = &mut self.judge {
+            judge.process(reducing.kept());
+        }
+        self.write_with(|writer, reducing, symbols| match reducing {
+            Some(reducing) => reducing.write(writer, symbols),
+            None => Ok(()),
+        });
+        if let Some(reducing) = &mut self.reducing {
+            reducing.clear();
         }
     }
 
     fn named(&mut self, named: Named) {
-        self.write(|writer| writer.frames(named.address, &named.frames));
+        if self.reducing.as_ref().is_none_or(|reducing| reducing.has(named.address)) {
+            self.write(|writer| writer.frames(named.address, &named.frames));
+        }
         self.symbols.insert_frames(named.address, named.frames);
     }
 
@@ -215,23 +253,42 @@ impl Session {
 
     /// Says what was found since the last time. A finding whose stacks have no names yet waits for them.
     fn announce(&mut self, at_the_end: bool) {
-        let Some(engine) = &self.engine else { return };
-        for occurrence in engine.occurrences().iter().skip(self.announced) {
+        let Some(judge) = &self.judge else { return };
+        let Policy { suppressions, today, .. } = &self.policy;
+        let named = |stack: lazymmu_hazard::StackId| self.symbols.frames(stack.0).next().is_some();
+        let mut found = judge.occurrences(&self.symbols);
+        found.retain(|occurrence| {
             let place = &occurrence.place;
-            let named = |stack: lazymmu_hazard::StackId| self.symbols.frames(stack.0).next().is_some();
             let ready = at_the_end || (named(place.write) && named(place.access));
-            if !ready {
-                return;
-            }
+            ready && !self.announced.contains(place)
+        });
+        if found.is_empty() {
+            return;
+        }
+        self.announced.extend(found.iter().map(|occurrence| occurrence.place));
+        let mut outcome = Outcome { occurrences: found, ..Outcome::default() };
+        suppressions.apply(&mut outcome, &self.symbols, *today);
+        for occurrence in &outcome.occurrences {
             eprintln!("lazymmu: found {}", lazymmu_report::announce(occurrence, &self.symbols));
-            self.announced += 1;
         }
     }
 
     /// Writes to the trace, if there still is one. The first error ends it.
     fn write(&mut self, write: impl FnOnce(&mut Writer<File>) -> Result<(), lazymmu_trace::WriteError>) {
+        self.write_with(|writer, _, _| write(writer));
+    }
+
+    /// The same for what goes through the filter.
+    fn write_with(
+        &mut self,
+        write: impl FnOnce(
+            &mut Writer<File>,
+            Option<&mut Reducing>,
+            &Symbols,
+        ) -> Result<(), lazymmu_trace::WriteError>,
+    ) {
         let Some(trace) = &mut self.trace else { return };
-        let Err(error) = write(&mut trace.writer) else { return };
+        let Err(error) = write(&mut trace.writer, self.reducing.as_mut(), &self.symbols) else { return };
         eprintln!(
             "lazymmu: {}: failed to {error} ({} records)",
             trace.path.display(),
@@ -264,6 +321,10 @@ impl Session {
     }
 
     fn end(mut self, naming: Naming) -> Ended {
+        if let Some(reducing) = &mut self.reducing {
+            reducing.finish(None);
+        }
+        self.let_go();
         let (rest, note) = naming.finish();
         for named in rest {
             self.named(named);
@@ -288,8 +349,8 @@ impl Session {
             );
         }
         self.account();
-        let Self { header, symbols, engine, incomplete, .. } = self;
-        Ended { header, symbols, engine, incomplete }
+        let Self { header, symbols, judge, incomplete, .. } = self;
+        Ended { header, symbols, judge, incomplete }
     }
 
     /// One line that says whether everything was seen.

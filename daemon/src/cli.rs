@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lazymmu_report::{Date, Filter};
 
 /// Finds page-table hazards in the Linux kernel's lazy MMU mode.
 ///
@@ -66,6 +67,10 @@ pub struct LiveArgs {
 
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub suppress: SuppressArgs,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub capture: CaptureArgs,
 }
 
@@ -76,9 +81,25 @@ pub struct ReplayArgs {
     #[arg(value_name = "TRACE")]
     pub trace: Option<PathBuf>,
 
+    /// Write what this filter selects to a trace of its own, see -o. The same as --filter otherwise.
+    #[arg(long, value_name = "EXPR", value_parser = parse_filter, requires = "output")]
+    pub keep: Option<Filter>,
+
+    /// The reduced trace to write: whole sections that the filters select, with all that bears on them.
+    #[arg(short, long, value_name = "TRACE")]
+    pub output: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub filter: FilterArgs,
+
     #[command(flatten)]
     #[allow(missing_docs)]
     pub report: ReportArgs,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub suppress: SuppressArgs,
 }
 
 /// `workload`
@@ -128,6 +149,10 @@ pub struct CaptureArgs {
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub duration: Option<Duration>,
 
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub filter: FilterArgs,
+
     /// The command to run meanwhile; capturing stops when it ends. `workload run NAME` runs a built-in workload.
     /// Without a command, capturing goes on until SIGINT or SIGTERM.
     #[arg(last = true, value_name = "CMD")]
@@ -140,6 +165,78 @@ pub struct ReportArgs {
     /// The form of the report on stdout.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub format: Format,
+}
+
+/// What is selected: findings where it is judged, whole sections where it is recorded. See docs/filters.md.
+///
+/// Values of one option are alternatives; different options must all hold.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Filters")]
+pub struct FilterArgs {
+    /// Only what this process does.
+    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    pub pid: Vec<u32>,
+
+    /// Only what tasks of this name do; `*` and `?` as in a shell.
+    #[arg(long, value_name = "NAME")]
+    pub comm: Vec<String>,
+
+    /// Only what has this function on a call stack; `*` and `?` as in a shell.
+    #[arg(long, value_name = "NAME")]
+    pub function: Vec<String>,
+
+    /// Only findings of this rule; `*` and `?` as in a shell.
+    #[arg(long, value_name = "RULE")]
+    pub rule: Vec<String>,
+
+    /// Only findings at this level of the page table.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub level: Vec<Level>,
+
+    /// Only what this expression selects, such as `pid=40 and (function=copy_pte_range or rule=read-pending) and not
+    /// level=pmd`, with the keys pid, tid, comm, cpu, time, rule, function and level.
+    #[arg(long, value_name = "EXPR", value_parser = parse_filter)]
+    pub filter: Option<Filter>,
+}
+
+/// A level of the page table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "their names say it")]
+pub enum Level {
+    Pte,
+    Pmd,
+    Pud,
+    P4d,
+    Pgd,
+}
+
+impl Level {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Pte => "pte",
+            Self::Pmd => "pmd",
+            Self::Pud => "pud",
+            Self::P4d => "p4d",
+            Self::Pgd => "pgd",
+        }
+    }
+}
+
+/// Findings that do not count. See docs/suppressions.md.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Suppressions")]
+pub struct SuppressArgs {
+    /// A file of suppressions (TOML); may be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub suppressions: Vec<PathBuf>,
+
+    /// Leave out the suppressions that come with lazymmu.
+    #[arg(long)]
+    pub no_default_suppressions: bool,
+
+    /// The day by which suppressions expire, such as 2027-01-31; today if it is left out.
+    #[arg(long, value_name = "DATE")]
+    pub today: Option<Date>,
 }
 
 /// Which accesses are recorded.
@@ -169,6 +266,10 @@ pub enum Color {
     Always,
     /// Never.
     Never,
+}
+
+fn parse_filter(text: &str) -> Result<Filter, String> {
+    text.parse().map_err(|error| format!("failed to {error}"))
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {

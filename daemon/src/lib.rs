@@ -7,6 +7,8 @@ pub mod cli;
 pub mod command;
 mod exit;
 mod naming;
+mod policy;
+mod reducing;
 mod session;
 
 pub use exit::{ExitStatus, Failure};

@@ -10,6 +10,7 @@ use lazymmu_trace::{Damage, Header, Symbols};
 
 use crate::ExitStatus;
 use crate::cli::{Color, Format};
+use crate::policy::Policy;
 
 /// An engine for the kernel that the header describes.
 pub(crate) fn engine(header: &Header) -> Engine {
@@ -51,15 +52,23 @@ impl Output {
         }
     }
 
-    /// Prints the report and gives the exit status that its verdict calls for.
+    /// Prints the report of what was selected and gives the exit status that its verdict calls for.
     pub(crate) fn report(
         self,
+        policy: &Policy,
         header: &Header,
         symbols: &Symbols,
-        outcome: &Outcome,
+        mut outcome: Outcome,
         damage: Option<Damage>,
     ) -> Result<ExitStatus> {
-        let report = Report::new(&Session { header, symbols, outcome, damage });
+        let Policy { filter, suppressions, today } = policy;
+        let applied = suppressions.apply(&mut outcome, symbols, *today);
+        let session = Session { header, symbols, outcome: &outcome, damage };
+        let report = Report::new(&session).with_filter(filter.as_ref(), header).with_suppressed(
+            suppressions,
+            &applied,
+            &session,
+        );
         Self::print(&match self.format {
             Format::Human => report.text(self.style),
             Format::Json => report.json(),

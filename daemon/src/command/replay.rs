@@ -1,11 +1,17 @@
 //! `replay`: a recorded trace, judged as if it happened now.
 
+use std::fs::File;
 use std::io::{Read, Seek};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
-use anyhow::Result;
-use lazymmu_trace::{ReadError, Reader};
+use anyhow::{Result, bail};
+use lazymmu_abi::Record;
+use lazymmu_trace::{About, ReadError, Reader, Symbols, WriteError, Writer};
 
 use crate::cli::{Color, ReplayArgs};
+use crate::policy::{self, Judge, Policy};
+use crate::reducing::Reducing;
 use crate::session::{self, Output};
 use crate::{ExitStatus, Failure};
 
@@ -14,28 +20,118 @@ use crate::{ExitStatus, Failure};
 const SAMPLE: &[u8] = include_bytes!("../../sample/fork-exclusive.lmt");
 
 pub(super) fn run(args: &ReplayArgs, color: Color) -> Result<ExitStatus> {
+    let filter = policy::filter(&args.filter, args.keep.as_ref())?;
+    if args.output.is_some() && filter.is_none() {
+        let what =
+            "failed to write a reduced trace: nothing says what to keep; give --keep or another filter";
+        return Err(Failure::new(ExitStatus::Usage, what).into());
+    }
+    let policy = Policy::new(filter, &args.suppress)?;
     let output = Output::new(args.report.format, color);
+    let reduced = args.output.as_deref();
     if let Some(path) = &args.trace {
-        return judge(Reader::open(path).map_err(unreadable)?, output);
+        let reader = Reader::open(path).map_err(unreadable)?;
+        refuse_same(path, reduced)?;
+        return judge(reader, policy, reduced, output);
     }
     let reader = Reader::from_bytes(SAMPLE).map_err(unreadable)?;
     eprintln!(
         "lazymmu: no trace given; this is the embedded sample, workload fork-exclusive on Linux {}",
         reader.about.header.kernel.release
     );
-    judge(reader, output)
+    judge(reader, policy, reduced, output)
 }
 
-fn judge<R: Read + Seek>(mut reader: Reader<R>, output: Output) -> Result<ExitStatus> {
-    let mut engine = session::engine(&reader.about.header);
-    while let Some(batch) = reader.next_batch().map_err(unreadable)? {
-        engine.process_all(batch);
+fn judge<R: Read + Seek>(
+    mut reader: Reader<R>,
+    policy: Policy,
+    reduced: Option<&Path>,
+    output: Output,
+) -> Result<ExitStatus> {
+    let policy = policy.within(&reader.about.header)?;
+    let mut judge = Judge::new(&reader.about.header, policy.filter.as_ref());
+    let mut reduced = reduced.map(|path| Reduced::create(path, &reader.about, &policy)).transpose()?;
+    while let Some(batch) = reader.records.next_batch().map_err(unreadable)? {
+        judge.process(batch);
+        if let Some(reduced) = &mut reduced {
+            reduced.take(batch, &reader.about.symbols)?;
+        }
     }
     let damage = reader.damage();
     if let Some(damage) = damage {
         eprintln!("lazymmu: the trace is damaged: {damage}");
     }
-    output.report(&reader.about.header, &reader.about.symbols, &engine.finish(), damage)
+    if let Some(reduced) = reduced {
+        reduced.finish(&reader.about)?;
+    }
+    let outcome = judge.finish(&reader.about.symbols);
+    output.report(&policy, &reader.about.header, &reader.about.symbols, outcome, damage)
+}
+
+/// The trace of what is selected, while it is written.
+struct Reduced<'a> {
+    path: &'a Path,
+    writer: Writer<File>,
+    reducing: Reducing,
+}
+
+impl<'a> Reduced<'a> {
+    fn create(path: &'a Path, about: &About, policy: &Policy) -> Result<Self> {
+        let mut header = about.header.clone();
+        // `run` has made sure that there is one.
+        let Some(filter) = policy.filter.clone() else {
+            bail!("failed to write a reduced trace without a filter")
+        };
+        header.capture.filter = Some(filter.to_string());
+        let writer = Writer::create(path, &header).map_err(|error| failed(path, &error))?;
+        Ok(Self { path, writer, reducing: Reducing::new(filter, session::engine(&header)) })
+    }
+
+    fn take(&mut self, batch: &[Record], symbols: &Symbols) -> Result<()> {
+        for record in batch {
+            self.reducing.push(record, Some(symbols));
+        }
+        self.write(symbols)
+    }
+
+    fn write(&mut self, symbols: &Symbols) -> Result<()> {
+        self.reducing.write(&mut self.writer, symbols).map_err(|error| failed(self.path, &error))?;
+        self.reducing.clear();
+        Ok(())
+    }
+
+    fn finish(mut self, about: &About) -> Result<()> {
+        self.reducing.finish(Some(&about.symbols));
+        self.write(&about.symbols)?;
+        self.writer.counters(&about.counters);
+        let written = self.writer.finish().map_err(|error| failed(self.path, &error))?;
+        eprintln!(
+            "lazymmu: wrote {}: {} of {} records, {} stacks, {} bytes",
+            self.path.display(),
+            written.records,
+            about.records,
+            written.stacks,
+            written.bytes
+        );
+        Ok(())
+    }
+}
+
+fn failed(path: &Path, error: &WriteError) -> anyhow::Error {
+    let what = format!("failed to write the reduced trace {}: {error}", path.display());
+    Failure::new(ExitStatus::Usage, what).into()
+}
+
+/// To write a trace while it is read would destroy it.
+fn refuse_same(trace: &Path, reduced: Option<&Path>) -> Result<()> {
+    let of = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    let Some(reduced) = reduced else { return Ok(()) };
+    if of(reduced).is_some_and(|file| Some(file) == of(trace)) {
+        let what =
+            format!("failed to write the reduced trace {}: it is the one that is read", reduced.display());
+        return Err(Failure::new(ExitStatus::Usage, what).into());
+    }
+    Ok(())
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
