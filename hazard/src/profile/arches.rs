@@ -23,6 +23,12 @@ macro_rules! upper_levels {
             Op::PmdpSetAccessFlags,
             Op::PmdpHugeClearFlush,
             Op::PmdpCollapseFlush,
+            Op::PmdpClearFlushYoung,
+            Op::PudpHugeGetAndClear,
+            Op::PudpSetWrprotect,
+            Op::PudpInvalidate,
+            Op::PudpSetAccessFlags,
+            Op::PudpHugeClearFlush,
         ])
     };
     (reads) => {
@@ -71,10 +77,10 @@ pub(super) const XEN_PV: Profile = Profile {
             source: Source::Kernel("arch/x86/xen/mmu_pv.c:362 xen_ptep_modify_prot_start()"),
         },
         Row {
-            ops: Ops::These(&[Op::PtepSetAccessFlags, Op::PmdpSetAccessFlags]),
+            ops: Ops::These(&[Op::PtepSetAccessFlags, Op::PmdpSetAccessFlags, Op::PudpSetAccessFlags]),
             does: Does::Queues,
             why: "it compares with memory, which the hypervisor has not written yet, and queues a set_pte()",
-            source: Source::Kernel("arch/x86/mm/pgtable.c:380 ptep_set_access_flags(), :393 for PMDs"),
+            source: Source::Kernel("arch/x86/mm/pgtable.c:380 ptep_set_access_flags(), :393 for PMDs, :414 for PUDs"),
         },
         Row {
             ops: Ops::These(&[Op::PtepClear]),

@@ -31,6 +31,7 @@ const STRICT: Profile = Profile {
             ops: Ops::These(&[
                 Op::PtepSetAccessFlags,
                 Op::PmdpSetAccessFlags,
+                Op::PudpSetAccessFlags,
                 Op::PtepClear,
                 Op::ClearYoungDirty,
             ]),
