@@ -164,3 +164,14 @@ fn gup_fast_against_fork_is_suppressed_by_default() {
     assert_eq!(suppressed("gup_fast_pte_range", "zap_pte_range"), 0, "no fork");
     assert_eq!(suppressed("follow_page_pte", "copy_page_range"), 0, "another reader");
 }
+
+#[test]
+fn the_example_in_the_documentation_is_right() {
+    let page = include_str!("../../docs/suppressions.md");
+    let (_, file) = page.split_once("## A file").unwrap();
+    let lines: Vec<_> = file.lines().take_while(|line| !line.starts_with('|')).collect();
+    let example: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix("    ")).collect();
+    let entries = example.iter().filter(|line| **line == "[[suppress]]").count();
+    assert_eq!(entries, 2);
+    assert_eq!(Suppressions::none().add("page", &example.join("\n")), Ok(()));
+}

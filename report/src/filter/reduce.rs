@@ -1,8 +1,9 @@
 //! Chooses the records of a reduced trace: whole sections, and all that bears on them.
 //!
-//! Records go in in their order and come out in their order, fewer. A section waits here until it is over, and until
-//! everything is over that touched an entry which it had written: then it is known whether one of them is wanted, and
-//! either all of them are kept or none. So whatever the engine concludes about a kept section, it concludes from the
+//! Records go in in their order and come out in their order, fewer. What may be left out are accesses, those of a
+//! section all or none; mode calls and the like always stay, so that the engine knows of every task and every CPU in
+//! which state it is. A section waits here until it is over, and until everything is over that touched an entry which
+//! it had written: then it is known whether one of them is wanted, and either all of them are kept or none. So whatever the engine concludes about a kept section, it concludes from the
 //! reduced records as well. Where the wait would be too long, what waits is kept: too much is harmless.
 
 use std::collections::{HashMap, VecDeque};
@@ -81,9 +82,11 @@ impl Reducer {
         let touched = self.touch(kind, record, section);
         let span = section.or(touched);
         let mut fate = match (kind, span) {
-            (Some(Kind::Section | Kind::Read | Kind::Write | Kind::Rmw), Some(span)) => Fate::With(span),
-            (Some(Kind::Section | Kind::Read | Kind::Write | Kind::Rmw), None) => Fate::Drop,
-            // What is no access and no mode call may bear on any section, and there is little of it.
+            // Times count from the first record.
+            _ if first => Fate::Keep,
+            (Some(Kind::Read | Kind::Write | Kind::Rmw), Some(span)) => Fate::With(span),
+            (Some(Kind::Read | Kind::Write | Kind::Rmw), None) => Fate::Drop,
+            // What is no access may bear on any section, and there is little of it.
             _ => Fate::Keep,
         };
         if let Some(span) = section {
@@ -92,9 +95,8 @@ impl Reducer {
             let holding = self.holding(seen, symbols);
             self.spans.get(span).terms |= holding;
         }
-        // Times count from the first record, so what it belongs to is kept. Where the engine is less certain after a
-        // record than before, the reduced trace must leave it so.
-        let wanted = self.hazards(span, symbols) || first || self.uncertain() != uncertain;
+        // Where the engine is less certain after a record than before, the reduced trace must leave it so.
+        let wanted = self.hazards(span, symbols) || self.uncertain() != uncertain;
         if wanted {
             match span {
                 Some(span) => self.spans.keep(span),
