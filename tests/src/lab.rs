@@ -81,6 +81,11 @@ impl Lab {
         Ok(KernelDirectory::open(variable(series.variable())?)?)
     }
 
+    /// The kernel of one series or another.
+    pub fn any_kernel(&self) -> Result<KernelDirectory, Box<dyn std::error::Error>> {
+        Ok(KernelDirectory::open(variable("LAZYMMU_VM_KERNEL")?)?)
+    }
+
     /// The boot image of a kernel without the drop-in.
     pub fn stock_kernel(&self) -> Result<PathBuf, Missing> {
         variable("LAZYMMU_VM_KERNEL_STOCK")

@@ -54,8 +54,62 @@ fn fork_exclusive_needs_its_device() {
     }
 }
 
+/// Whatever this machine's kernel has, it either works or says in one message what is missing.
+fn works_or_says_what_is_missing(name: &str, missing: &[&str]) {
+    let said = run(name);
+    match said.code {
+        Some(0) => {
+            let summary = String::from_utf8(said.stdout).unwrap();
+            assert!(summary.starts_with(&format!("{name}: ")), "{summary}");
+        }
+        code => {
+            assert_eq!(code, Some(3), "{}", said.stderr);
+            let told = missing.iter().any(|word| said.stderr.contains(word));
+            assert!(told, "none of {missing:?} is in: {}", said.stderr);
+        }
+    }
+}
+
 #[test]
-fn every_workload_is_tested_here() {
+fn thp() {
+    works_or_says_what_is_missing("thp", &["CONFIG_TRANSPARENT_HUGEPAGE", "switched off"]);
+}
+
+#[test]
+fn userfaultfd_move() {
+    works_or_says_what_is_missing("userfaultfd-move", &["CONFIG_USERFAULTFD"]);
+}
+
+#[test]
+fn pagemap_scan() {
+    works_or_says_what_is_missing("pagemap-scan", &["CONFIG_USERFAULTFD", "PAGEMAP_SCAN"]);
+}
+
+#[test]
+fn migrate_device() {
+    works_or_says_what_is_missing("migrate-device", &["CONFIG_TEST_HMM"]);
+}
+
+#[test]
+fn vmalloc() {
+    works_or_says_what_is_missing("vmalloc", &["CONFIG_BPF_SYSCALL", "which takes root", "not permitted"]);
+}
+
+#[test]
+fn bpf_arena() {
+    works_or_says_what_is_missing("bpf-arena", &["CONFIG_BPF_JIT", "not permitted"]);
+}
+
+#[test]
+fn remap_pfn() {
+    works_or_says_what_is_missing("remap-pfn", &["CONFIG_DEBUG_INFO_BTF", "6.16"]);
+}
+
+/// Those that would change this machine's settings, and so run in machines of their own only.
+const ONLY_IN_MACHINES: [&str; 1] = ["swap"];
+
+#[test]
+fn every_workload_is_tested() {
     let said = lazymmu(["workload", "list"]).unwrap();
     let list = String::from_utf8(said.stdout).unwrap();
     let names: Vec<&str> = list
@@ -63,7 +117,24 @@ fn every_workload_is_tested_here() {
         .filter(|line| !line.starts_with(' '))
         .filter_map(|line| line.split(' ').next())
         .collect();
-    assert_eq!(names, ["fork-exclusive", "fork", "mprotect", "mremap", "munmap", "madvise"]);
+    let here = [
+        "fork-exclusive",
+        "fork",
+        "mprotect",
+        "mremap",
+        "munmap",
+        "madvise",
+        "thp",
+        "userfaultfd-move",
+        "pagemap-scan",
+        "migrate-device",
+        "vmalloc",
+        "bpf-arena",
+        "remap-pfn",
+    ];
+    let untested = names.iter().find(|name| !here.contains(name) && !ONLY_IN_MACHINES.contains(name));
+    assert_eq!(untested, None);
+    assert_eq!(names.len(), here.len() + ONLY_IN_MACHINES.len());
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod hazards;
 mod recording;
 mod refused;
 mod runner;
+mod sections;
 mod shared;
 
 use lazymmu_tests::Series;
@@ -69,6 +70,21 @@ macro_rules! series {
 series! {
     series_7 = Series::V7;
     series_6_12 = Series::V6_12;
+}
+
+/// The sections are those of 7.2; older kernels have fewer, and no stacks of one shape.
+mod sections_of_7 {
+    use super::*;
+
+    #[test]
+    fn are_entered() {
+        sections::are_entered(Series::V7);
+    }
+
+    #[test]
+    fn findings_are_known_ones() {
+        sections::findings_are_known_ones(Series::V7);
+    }
 }
 
 mod stock {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use lazymmu_tests::{Lab, Series};
+use lazymmu_tests::Lab;
 use lazymmu_vm::{
     Command, Error, Finished, Initramfs, Job, JobStatus, Limits, Machine, SignalWhen, Step, StepStatus,
 };
@@ -13,7 +13,7 @@ fn lab() -> Lab {
 }
 
 fn machine(lab: &Lab) -> Machine {
-    let kernel = lab.kernel(Series::V7).unwrap_or_else(|error| panic!("{error}"));
+    let kernel = lab.any_kernel().unwrap_or_else(|error| panic!("{error}"));
     lab.machine(&kernel.boot_image())
 }
 

@@ -34,14 +34,25 @@ impl Runs {
 }
 
 /// What is done in a run.
-#[derive(Default)]
 pub(crate) struct Plan {
     steps: Vec<Step>,
     names: Vec<&'static str>,
     debug_info: bool,
+    cpus: u32,
 }
 
 impl Plan {
+    /// One that does nothing yet, on one CPU.
+    pub(crate) fn new() -> Self {
+        Self { steps: Vec::new(), names: Vec::new(), debug_info: false, cpus: 1 }
+    }
+
+    /// Gives the machine more CPUs.
+    pub(crate) fn on_cpus(mut self, cpus: u32) -> Self {
+        self.cpus = cpus;
+        self
+    }
+
     /// Puts the kernel's debug information into the guest.
     pub(crate) fn with_debug_info(mut self) -> Self {
         self.debug_info = true;
@@ -62,7 +73,7 @@ impl Plan {
     }
 
     fn run(self, series: Series) -> Result<Run, String> {
-        let Self { steps, names, debug_info } = self;
+        let Self { steps, names, debug_info, cpus } = self;
         let lab = Lab::open().map_err(|error| error.to_string())?;
         let kernel = lab.kernel(series).map_err(|error| error.to_string())?;
         let done = lab.initramfs().and_then(|mut initramfs| {
@@ -70,7 +81,7 @@ impl Plan {
                 kernel.add_debug_info(&mut initramfs)?;
             }
             let memory = if debug_info { 2048 } else { 1024 };
-            let machine = lab.machine(&kernel.boot_image()).memory(memory);
+            let machine = lab.machine(&kernel.boot_image()).memory(memory).cpus(cpus);
             machine.run(&initramfs, &lazymmu_vm::Job::new(steps), &mut |_| ())
         });
         let finished = done.map_err(|error| error.to_string())?;

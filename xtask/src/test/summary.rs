@@ -82,15 +82,22 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Does one thing that either works or does not, and says how long it took.
-    pub(super) fn check(&mut self, name: &str, attempt: impl FnOnce() -> Result<()>) {
+    /// Does one thing that either works or does not, and says how long it took. Gives what came of it.
+    pub(super) fn check<T>(&mut self, name: &str, attempt: impl FnOnce() -> Result<T>) -> Option<T> {
         eprintln!("\n==> {name}");
         let start = Instant::now();
-        match attempt() {
-            Ok(()) => self.counts.passed += 1,
-            Err(error) => self.fail(format!("{name}: {error:#}")),
-        }
+        let result = attempt();
         eprintln!("    {name}: {} s", start.elapsed().as_secs());
+        match result {
+            Ok(made) => {
+                self.counts.passed += 1;
+                Some(made)
+            }
+            Err(error) => {
+                self.fail(format!("{name}: {error:#}"));
+                None
+            }
+        }
     }
 
     /// Runs tests and adds what they count.
@@ -189,8 +196,8 @@ mod tests {
     #[test]
     fn everything_counts() {
         let mut tally = Tally::default();
-        tally.check("good", || Ok(()));
-        tally.check("bad", || bail!("no"));
+        assert_eq!(tally.check("good", || Ok(7)), Some(7));
+        assert_eq!(tally.check::<()>("bad", || bail!("no")), None);
         tally.skip(3, "some", "no reason");
         let mut shell = |script: &str, read| tally.tests("t", Command::new("sh").args(["-c", script]), read);
         shell("echo 'test result: ok. 5 passed; 0 failed; 1 ignored'", Counts::of_libtest);
