@@ -4,12 +4,7 @@ use crate::error::{Attempt, Error};
 use crate::fork::{filled, wrong_page};
 use crate::procfs;
 use crate::sys::Region;
-use crate::{Outcome, PAGES};
-
-/// Pages that were touched a moment ago may still be in a list of the CPU's own, where advice does not reach
-/// them: up to 31 on each CPU (`PAGEVEC_SIZE` in include/linux/pagevec.h, 6.12; `FOLIO_BATCH_SIZE` in
-/// include/linux/folio_batch.h, 7.2).
-const ENOUGH: usize = PAGES * 9 / 10;
+use crate::{ENOUGH, Outcome, PAGES};
 
 pub(crate) fn run() -> Result<Outcome, Error> {
     let mut region = filled(PAGES)?;

@@ -10,18 +10,29 @@
 #![deny(unsafe_code)]
 
 mod advise;
+mod device;
 mod error;
 mod fork;
 mod fork_exclusive;
+mod huge;
+mod kernel_map;
+mod migrate;
 mod procfs;
 mod range;
+mod swap;
 mod sys;
+mod userfault;
 
 pub use error::Error;
 
 /// How many pages the controls work on. Each page is an entry, and each entry is read or written at least once
 /// inside a section.
 const PAGES: usize = 4096;
+
+/// Pages that were touched a moment ago may still be in a list of the CPU's own, where advice does not reach
+/// them: up to 31 on each CPU (`PAGEVEC_SIZE` in include/linux/pagevec.h, 6.12; `FOLIO_BATCH_SIZE` in
+/// include/linux/folio_batch.h, 7.2).
+const ENOUGH: usize = PAGES * 9 / 10;
 
 /// A workload and what it is for.
 #[derive(Clone, Copy)]
@@ -87,6 +98,56 @@ const WORKLOADS: &[Workload] = &[
                (madvise_cold_or_pageout_pte_range, madvise_free_pte_range, zap_pte_range)",
         needs: "CONFIG_PROC_PAGE_MONITOR, by which it checks its effect",
         run: advise::run,
+    },
+    Workload {
+        name: "swap",
+        what: "swaps many pages out, then forks, protects, moves and unmaps them (the same functions, on entries of \
+               swapped pages)",
+        needs: "root, and swap space or a kernel built with CONFIG_ZRAM",
+        run: swap::run,
+    },
+    Workload {
+        name: "thp",
+        what: "splits huge pages, works on their parts and collapses them (change_pte_range, copy_pte_range, \
+               madvise_cold_or_pageout_pte_range, madvise_free_pte_range)",
+        needs: "CONFIG_TRANSPARENT_HUGEPAGE, not switched off",
+        run: huge::run,
+    },
+    Workload {
+        name: "userfaultfd-move",
+        what: "moves many pages by UFFDIO_MOVE (move_present_ptes)",
+        needs: "a kernel from 6.8 on, built with CONFIG_USERFAULTFD",
+        run: userfault::move_pages,
+    },
+    Workload {
+        name: "pagemap-scan",
+        what: "asks by PAGEMAP_SCAN which of many pages were written, and protects them (pagemap_scan_pmd_entry)",
+        needs: "a kernel from 6.7 on, built with CONFIG_USERFAULTFD",
+        run: userfault::pagemap_scan,
+    },
+    Workload {
+        name: "migrate-device",
+        what: "moves many pages to a device's memory and back (migrate_vma_collect_pmd)",
+        needs: "root, and a kernel built with CONFIG_TEST_HMM",
+        run: migrate::run,
+    },
+    Workload {
+        name: "vmalloc",
+        what: "has the kernel map and unmap many pages for itself (vmap_pages_pte_range, vunmap_pte_range)",
+        needs: "root",
+        run: kernel_map::vmalloc,
+    },
+    Workload {
+        name: "bpf-arena",
+        what: "touches many pages of a BPF arena, which the kernel then maps for itself (apply_to_pte_range)",
+        needs: "root, and a kernel from 6.9 on, built with CONFIG_BPF_JIT; from 6.18 on a CPU with cmpxchg16b",
+        run: kernel_map::bpf_arena,
+    },
+    Workload {
+        name: "remap-pfn",
+        what: "maps the kernel's type information from its image (remap_pte_range)",
+        needs: "a kernel from 6.16 on, built with CONFIG_DEBUG_INFO_BTF",
+        run: kernel_map::remap_pfn,
     },
 ];
 

@@ -53,10 +53,15 @@ pub(crate) struct Mapped {
 
 /// Counts the entries of a region by /proc/self/pagemap. It touches none of the pages.
 pub(crate) fn mapped(region: &Region) -> Result<Mapped, Error> {
+    mapped_at(region.address(), region.pages())
+}
+
+/// The same for pages that are no region.
+pub(crate) fn mapped_at(address: usize, pages: usize) -> Result<Mapped, Error> {
     // Documentation/admin-guide/mm/pagemap.rst: bit 63 present, bit 62 swapped.
     let file = open("/proc/self/pagemap")?;
-    let mut words = vec![0u8; region.pages() * 8];
-    let offset = region.address() / sys::page_size() * 8;
+    let mut words = vec![0u8; pages * 8];
+    let offset = address / sys::page_size() * 8;
     file.read_exact_at(&mut words, offset as u64).attempt(|| "read /proc/self/pagemap".to_owned())?;
     let mut mapped = Mapped::default();
     for word in words.chunks_exact(8) {

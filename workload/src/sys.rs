@@ -6,8 +6,15 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod bpf;
+pub(crate) mod device;
+pub(crate) mod mapping;
+pub(crate) mod swap;
+pub(crate) mod userfault;
+
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr::NonNull;
 
@@ -72,17 +79,29 @@ fn reserve(bytes: usize) -> io::Result<NonNull<libc::c_void>> {
 impl Region {
     /// Maps pages that can be read and written; none is populated.
     pub(crate) fn map(pages: usize) -> io::Result<Self> {
+        let region = Self::map_as_is(pages)?;
+        // Huge pages would make one entry of many. A kernel without them answers EINVAL.
+        match region.advise(libc::MADV_NOHUGEPAGE) {
+            Err(error) if error.raw_os_error() != Some(libc::EINVAL) => Err(error),
+            _ => Ok(region),
+        }
+    }
+
+    /// The same, and the kernel may use huge pages where they fit. It answers EINVAL if it has none.
+    pub(crate) fn map_huge(pages: usize) -> io::Result<Self> {
+        let region = Self::map_as_is(pages)?;
+        region.advise(libc::MADV_HUGEPAGE)?;
+        Ok(region)
+    }
+
+    fn map_as_is(pages: usize) -> io::Result<Self> {
         let page_size = page_size();
         let reservation = reserve((pages + 2) * page_size)?;
         // SAFETY: one page into a reservation of `pages` + 2 pages.
         let start = unsafe { reservation.byte_add(page_size) };
         let region = Self { reservation, start, pages, page_size };
         region.protect(Access::ReadWrite)?;
-        // Huge pages would make one entry of many. A kernel without them answers EINVAL.
-        match region.advise(libc::MADV_NOHUGEPAGE) {
-            Err(error) if error.raw_os_error() != Some(libc::EINVAL) => Err(error),
-            _ => Ok(region),
-        }
+        Ok(region)
     }
 
     pub(crate) fn pages(&self) -> usize {
@@ -120,14 +139,32 @@ impl Region {
 
     /// Changes the permission of all pages.
     pub(crate) fn protect(&self, access: Access) -> io::Result<()> {
+        self.protect_pages(0..self.pages, access)
+    }
+
+    /// Changes the permission of some pages.
+    pub(crate) fn protect_pages(&self, pages: Range<usize>, access: Access) -> io::Result<()> {
+        let (start, bytes) = self.part(pages);
         // SAFETY: the pages belong to this region, and no reference into them exists.
-        check(unsafe { libc::mprotect(self.start.as_ptr(), self.bytes(), access.bits()) })
+        check(unsafe { libc::mprotect(start, bytes, access.bits()) })
     }
 
     /// madvise(2) on all pages. The contents may be lost, which `read` allows for.
     pub(crate) fn advise(&self, advice: libc::c_int) -> io::Result<()> {
+        self.advise_pages(0..self.pages, advice)
+    }
+
+    /// madvise(2) on some pages.
+    pub(crate) fn advise_pages(&self, pages: Range<usize>, advice: libc::c_int) -> io::Result<()> {
+        let (start, bytes) = self.part(pages);
         // SAFETY: the pages belong to this region; whatever the advice does, they stay mapped.
-        check(unsafe { libc::madvise(self.start.as_ptr(), self.bytes(), advice) })
+        check(unsafe { libc::madvise(start, bytes, advice) })
+    }
+
+    /// Address and bytes of some pages.
+    fn part(&self, pages: Range<usize>) -> (*mut libc::c_void, usize) {
+        assert!(pages.end <= self.pages, "pages {pages:?} of {}", self.pages);
+        (self.page(pages.start).cast(), pages.len() * self.page_size)
     }
 
     /// Lets the kernel write one byte to a page, as read(2) does: an error instead of a signal if the page cannot
@@ -252,39 +289,4 @@ pub(crate) fn pipe() -> io::Result<(File, File)> {
     check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
     // SAFETY: both descriptors are new and belong to nobody else.
     Ok(unsafe { (File::from_raw_fd(ends[0]), File::from_raw_fd(ends[1])) })
-}
-
-/// Makes the node of a character device.
-pub(crate) fn make_device_node(path: &std::ffi::CStr, major: u32, minor: u32) -> io::Result<()> {
-    let mode = libc::S_IFCHR | 0o600;
-    // SAFETY: the path is a C string.
-    check(unsafe { libc::mknod(path.as_ptr(), mode, libc::makedev(major, minor)) })
-}
-
-/// `struct hmm_dmirror_cmd` (lib/test_hmm_uapi.h, 6.12 and 7.2).
-#[repr(C)]
-#[derive(Debug, Default)]
-struct DmirrorCommand {
-    addr: u64,
-    ptr: u64,
-    npages: u64,
-    cpages: u64,
-    faults: u64,
-}
-
-/// `HMM_DMIRROR_EXCLUSIVE`: gives the test device exclusive access to the region's pages. Returns how many pages
-/// the device then read through its own page table.
-pub(crate) fn dmirror_exclusive(device: &File, region: &Region) -> io::Result<u64> {
-    let mut copy = vec![0u8; region.bytes()];
-    let mut command = DmirrorCommand {
-        addr: region.address() as u64,
-        ptr: copy.as_mut_ptr() as u64,
-        npages: region.pages() as u64,
-        ..DmirrorCommand::default()
-    };
-    let request = libc::_IOWR::<DmirrorCommand>(u32::from(b'H'), 0x05);
-    // SAFETY: the request carries the size of the struct, which lives through the call; the driver writes
-    // `npages` pages to `ptr`, and `copy` has that room.
-    check(unsafe { libc::ioctl(device.as_raw_fd(), request, &raw mut command) })?;
-    Ok(command.cpages)
 }

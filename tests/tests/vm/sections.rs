@@ -67,7 +67,7 @@ const NOT_ENTERED: [(&str, &str); 8] = [
 
 fn run(series: Series) -> &'static Run {
     RUNS.get(series, || {
-        let mut plan = Plan::default().with_debug_info();
+        let mut plan = Plan::new().with_debug_info();
         for (name, trace, _) in WORKLOADS {
             let live = ["live", "--format", "json", "--record", trace, "--", "workload", "run", name];
             plan = plan.run_as(name, lazymmu(live));
@@ -99,7 +99,7 @@ pub(crate) fn are_entered(series: Series) {
     for (name, trace, expected) in WORKLOADS {
         let file = trace.trim_start_matches("/out/");
         // Nothing but the known hazard is there to be found; docs/findings.md explains it.
-        let code = if name == "fork-exclusive" { 1 } else { 0 };
+        let code = i32::from(name == "fork-exclusive");
         let step = run.expect_exit(name, code);
         let done = String::from_utf8_lossy(&step.stderr).contains(&format!("{name}: "));
         assert!(done, "{name} did not do what it says; {}", step_output(step));

@@ -1,0 +1,85 @@
+//! A file's pages in this process's addresses.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
+
+use super::{Access, check, page_size};
+
+/// Who sees what is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    Private,
+    Shared,
+}
+
+/// The first pages of a file, mapped.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    start: NonNull<libc::c_void>,
+    pages: usize,
+    page_size: usize,
+}
+
+impl Mapping {
+    /// Maps the first `pages` pages.
+    pub(crate) fn of(file: &File, pages: usize, access: Access, sharing: Sharing) -> io::Result<Self> {
+        let page_size = page_size();
+        let flags = match sharing {
+            Sharing::Private => libc::MAP_PRIVATE,
+            Sharing::Shared => libc::MAP_SHARED,
+        };
+        let bytes = pages * page_size;
+        // SAFETY: without MAP_FIXED the kernel picks addresses that nothing uses.
+        let start =
+            unsafe { libc::mmap(std::ptr::null_mut(), bytes, access.bits(), flags, file.as_raw_fd(), 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start).ok_or_else(|| io::Error::other("the kernel mapped address 0"))?;
+        Ok(Self { start, pages, page_size })
+    }
+
+    pub(crate) fn address(&self) -> usize {
+        self.start.as_ptr() as usize
+    }
+
+    pub(crate) fn pages(&self) -> usize {
+        self.pages
+    }
+
+    fn page(&self, page: usize) -> *mut u64 {
+        assert!(page < self.pages, "page {page} of {}", self.pages);
+        // SAFETY: the page is inside the mapping, as was just checked.
+        unsafe { self.start.as_ptr().byte_add(page * self.page_size) }.cast()
+    }
+
+    /// Reads the first word of a page. A page behind the file's end kills the process with SIGBUS.
+    pub(crate) fn read(&self, page: usize) -> u64 {
+        // SAFETY: the address is aligned and inside the mapping, which this value owns. Volatile, because others
+        // may write to the file.
+        unsafe { self.page(page).read_volatile() }
+    }
+
+    /// Writes the first word of a page; without the permission the process is killed with SIGSEGV.
+    pub(crate) fn write(&mut self, page: usize, value: u64) {
+        // SAFETY: as in `read`.
+        unsafe { self.page(page).write_volatile(value) }
+    }
+
+    /// Unmaps it, and says if that fails.
+    pub(crate) fn unmap(self) -> io::Result<()> {
+        let (start, bytes) = (self.start.as_ptr(), self.pages * self.page_size);
+        std::mem::forget(self);
+        // SAFETY: the addresses were this mapping's, which is consumed here.
+        check(unsafe { libc::munmap(start, bytes) })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the addresses are this mapping's, and nobody can use them after it.
+        unsafe { libc::munmap(self.start.as_ptr(), self.pages * self.page_size) };
+    }
+}
