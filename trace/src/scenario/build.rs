@@ -97,13 +97,16 @@ impl Builder {
         }
     }
 
-    /// Keeps a name for entries; they get an address of their own if they have none.
-    pub(super) fn add_entries(&mut self, name: String, level: Level, count: u16, address: Option<u64>) {
-        let first = address.unwrap_or(self.next_entry);
-        if address.is_none() {
-            self.next_entry += (u64::from(count) * 8).next_multiple_of(PAGE);
-        }
-        self.entries.insert(name, Entries { first, level, count });
+    /// Keeps a name for entries.
+    pub(super) fn add_entries(&mut self, name: String, entries: Entries) {
+        self.entries.insert(name, entries);
+    }
+
+    /// The same for entries that get an address of their own: in a new table, from that index on.
+    pub(super) fn place_entries(&mut self, name: String, level: Level, count: u16, index: u64) {
+        let first = self.next_entry + 8 * index;
+        self.next_entry += (8 * (index + u64::from(count))).next_multiple_of(PAGE);
+        self.add_entries(name, Entries { first, level, count });
     }
 
     /// The task of that name; a new one belongs to the process of `leader`, or to its own.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use lazymmu_abi::{Context, Kind, Level, Op};
 
-use super::build::{Access, Actor, Builder, Task};
+use super::build::{Access, Actor, Builder, Entries, Task};
 use super::error::{Fault, ScenarioError};
 use super::expect::{self, Expectation};
 use super::line::{Line, number, small};
@@ -147,13 +147,19 @@ impl Reader {
             Level::ALL.iter().find(|level| level.name() == text).copied()
         })?;
         let count = times(line)?;
-        let aligned = |text: &str| number(text).filter(|address| address % 8 == 0);
-        let address = if line.take("at") {
-            Some(line.read("an address that can be divided by 8", aligned)?)
-        } else {
-            None
-        };
-        self.builder.add_entries(name, level, count, address);
+        if line.take("at") {
+            let aligned = |text: &str| number(text).filter(|address| address % 8 == 0);
+            let first = line.read("an address that can be divided by 8", aligned)?;
+            self.builder.add_entries(name, Entries { first, level, count });
+            return Ok(());
+        }
+        let index = if line.take("for") { index(level, line.read("an address", number)?) } else { 0 };
+        if index > 0 && index + u64::from(count) > TABLE {
+            return Err(
+                line.wrong(format_args!("{count} entries from the one for it on are not in one table"))
+            );
+        }
+        self.builder.place_entries(name, level, count, index);
         Ok(())
     }
 
@@ -381,6 +387,13 @@ fn operation(kind: Kind, level: Level, line: &mut Line<'_>) -> Result<Op, Fault>
         ))),
         _ => Ok(op),
     }
+}
+
+/// Entries of a table on x86-64, and their index for an address (arch/x86/include/asm/pgtable_64_types.h, 7.2.13).
+const TABLE: u64 = 512;
+
+fn index(level: Level, address: u64) -> u64 {
+    (address >> (12 + 9 * (level as u64 - 1))) % TABLE
 }
 
 /// `cpu N`

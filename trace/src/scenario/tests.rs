@@ -143,6 +143,22 @@ fn tasks_threads_and_losses() {
 }
 
 #[test]
+fn an_entry_for_an_address_stands_where_its_table_has_it() {
+    let scenario = parse(
+        "scenario places
+         entry a pte for 0xffffc90000003000
+         entry b pmd x 2 for 0xffffc90000600000
+         entry c pud at 0x1008
+         task t on cpu 0
+           write a
+           write b[1]
+           write c",
+    );
+    let entries: Vec<_> = of_kind(&scenario, Write).iter().map(|record| record.entry & 0xfff).collect();
+    assert_eq!(entries, [8 * 3, 8 * 4, 8]);
+}
+
+#[test]
 fn a_scenario_is_known_by_its_first_word() {
     assert!(Scenario::is_at_start_of(b"\n# why\n\n  scenario x"));
     for other in [&b"LMMUTRC"[..], b"", b"# scenario", b"scenarios x", b"\xff\xfe"] {
@@ -172,6 +188,7 @@ fn faults_say_where_and_what_was_expected() {
         ("entry e pte", 7, "`e` was named before"),
         ("entry g huge", 9, "expected a level"),
         ("entry g pte at 0x1004", 16, "expected an address that can be divided by 8"),
+        ("entry g pte x 2 for 0x1ff000", 21, "2 entries from the one for it on are not in one table"),
         ("kernel 7.2 now", 12, "expected the end of the line, found `now`"),
         ("kernel seven", 8, "`seven` is no release"),
         ("task b on 0", 11, "expected `cpu`, found `0`"),
