@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod corpus;
 mod ebpf;
 mod guest;
 mod kernel;
@@ -44,6 +45,8 @@ enum Command {
     Test(test::Args),
     /// Run a bench
     Bench(bench::Args),
+    /// Judge every scenario of hazard/corpus, and show what is found on which profile
+    Corpus,
 }
 
 fn main() -> ExitCode {
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Vm(args) => vm::run(&args),
         Command::Test(args) => Ok(test::run(&args)),
         Command::Bench(args) => bench::run(&args),
+        Command::Corpus => corpus::run(),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

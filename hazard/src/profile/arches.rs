@@ -80,7 +80,9 @@ pub(super) const XEN_PV: Profile = Profile {
             ops: Ops::These(&[Op::PtepSetAccessFlags, Op::PmdpSetAccessFlags, Op::PudpSetAccessFlags]),
             does: Does::Queues,
             why: "it compares with memory, which the hypervisor has not written yet, and queues a set_pte()",
-            source: Source::Kernel("arch/x86/mm/pgtable.c:380 ptep_set_access_flags(), :393 for PMDs, :414 for PUDs"),
+            source: Source::Kernel(
+                "arch/x86/mm/pgtable.c:380 ptep_set_access_flags(), :393 for PMDs, :414 for PUDs",
+            ),
         },
         Row {
             ops: Ops::These(&[Op::PtepClear]),
