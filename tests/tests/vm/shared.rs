@@ -41,12 +41,14 @@ pub(crate) struct Plan {
     cpus: u32,
 }
 
-impl Plan {
+impl Default for Plan {
     /// One that does nothing yet, on one CPU.
-    pub(crate) fn new() -> Self {
+    fn default() -> Self {
         Self { steps: Vec::new(), names: Vec::new(), debug_info: false, cpus: 1 }
     }
+}
 
+impl Plan {
     /// Gives the machine more CPUs.
     pub(crate) fn on_cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;
