@@ -119,7 +119,9 @@ pub(crate) struct Judge {
 impl Judge {
     pub(crate) fn new(header: &Header, filter: Option<&Filter>) -> Self {
         let mut engine = session::engine(header);
+        let reduced = header.capture.filter.is_some();
         let selection = filter.cloned().map(Selection::new);
+        let selection = selection.map(|whole| if reduced { whole.of_reduced() } else { whole });
         if selection.is_some() {
             engine.watch();
         }

@@ -9,6 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use lazymmu_abi::{Context, Kind, Record};
+use lazymmu_hazard::rules::Severity;
 use lazymmu_hazard::{Engine, EntryAddr, Nanos, StackId, TaskId};
 use lazymmu_trace::Symbols;
 
@@ -171,6 +172,10 @@ impl Reducer {
     fn hazards(&mut self, span: Option<SpanId>, symbols: Option<&Symbols>) -> bool {
         let mut wanted = false;
         for hazard in self.engine.take_hazards() {
+            // A reduced trace gives no advice.
+            if hazard.place.rule.info().severity == Severity::Advice {
+                continue;
+            }
             let mark = self.filter.mark(&hazard);
             wanted |= self.filter.selects(mark, &hazard.place, symbols) != Some(false);
             let writer = self.open.get(&hazard.example.write_task).copied();

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use lazymmu_hazard::rules::Severity;
 use lazymmu_hazard::{Engine, Hazard, Occurrence, Outcome, Place, Proof};
 use lazymmu_trace::Symbols;
 
@@ -18,6 +19,7 @@ pub struct Selection {
     /// In the order in which each was first seen.
     candidates: Vec<Candidate>,
     hazards: u64,
+    advice: bool,
 }
 
 /// Which terms hold of an event: a bit for each.
@@ -35,7 +37,13 @@ impl Selection {
     /// Nothing yet.
     #[must_use]
     pub fn new(filter: Filter) -> Self {
-        Self { filter, by_mark: HashMap::new(), candidates: Vec::new(), hazards: 0 }
+        Self { filter, by_mark: HashMap::new(), candidates: Vec::new(), hazards: 0, advice: true }
+    }
+
+    /// For the records of a reduced trace: advice is about all sections of a call path, and they are not all there.
+    #[must_use]
+    pub fn of_reduced(self) -> Self {
+        Self { advice: false, ..self }
     }
 
     /// Takes the hazards that a watched engine has for it.
@@ -47,6 +55,9 @@ impl Selection {
 
     /// Takes one hazard.
     pub fn add(&mut self, hazard: &Hazard) {
+        if !self.advice && hazard.place.rule.info().severity == Severity::Advice {
+            return;
+        }
         self.hazards += 1;
         let mark = self.filter.mark(hazard);
         let Hazard { place, breaks, example } = *hazard;
