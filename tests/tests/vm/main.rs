@@ -7,6 +7,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod controls;
+mod events;
 mod hazards;
 mod recording;
 mod refused;
@@ -47,6 +48,15 @@ macro_rules! series {
             fn control_madvise() { controls::is_clean(SERIES, "madvise"); }
             #[test]
             fn ftrace_sees_the_tracepoints() { controls::ftrace_sees_the_tracepoints(SERIES); }
+
+            #[test]
+            fn every_hook_is_attached() { events::every_hook_is_attached(SERIES); }
+            #[test]
+            fn flushes_of_the_tlb_are_recorded() { events::flushes_of_the_tlb_are_recorded(SERIES); }
+            #[test]
+            fn faults_in_sections_are_recorded() { events::faults_in_sections_are_recorded(SERIES); }
+            #[test]
+            fn skipped_hits_are_losses() { events::skipped_hits_are_losses(SERIES); }
 
             #[test]
             fn losses_are_counted() { recording::losses_are_counted(SERIES); }
