@@ -10,6 +10,7 @@ mod corpus;
 mod ebpf;
 mod guest;
 mod kernel;
+mod mutants;
 mod paths;
 mod setup;
 mod sh;
@@ -45,6 +46,8 @@ enum Command {
     Test(test::Args),
     /// Run a bench
     Bench(bench::Args),
+    /// Break the engine on purpose, place by place, and see whether its tests notice
+    Mutants(mutants::Args),
     /// Judge every scenario of hazard/corpus, and show what is found on which profile
     Corpus,
 }
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Vm(args) => vm::run(&args),
         Command::Test(args) => Ok(test::run(&args)),
         Command::Bench(args) => bench::run(&args),
+        Command::Mutants(args) => mutants::run(&args),
         Command::Corpus => corpus::run(),
     };
     outcome.unwrap_or_else(|error| {

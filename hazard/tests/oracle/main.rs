@@ -16,7 +16,8 @@ mod runner;
 mod tally;
 mod trace;
 
-use lazymmu_abi::{Context, Op};
+use lazymmu_abi::{Context, Kind, Op};
+use lazymmu_hazard::profile::{Ops, ProfileId};
 
 #[test]
 fn the_engine_says_what_the_hardware_does() {
@@ -76,5 +77,37 @@ fn the_machine_has_the_kernels_own_transition_table() {
             .unwrap_or_else(|error| panic!("{error}"));
         let on = table[..calls].iter().filter(|(_, _, on, _)| *on).count() as u64;
         assert_eq!(tally.agreed_on("read-pending"), 2 * on, "strict and xen-pv, while it is on");
+    }
+}
+
+/// Both were written from the kernel's source. This also holds the rows that no access can tell apart.
+#[test]
+fn the_tables_say_what_the_machine_does() {
+    for profile in ProfileId::ALL {
+        let table = profile.profile();
+        for op in Op::ALL.iter().filter(|op| matches!(op.info().kind, Kind::Read | Kind::Write | Kind::Rmw)) {
+            let row = table.rows.iter().find(|row| match row.ops {
+                Ops::These(ops) => ops.contains(op),
+                Ops::Rest(kind) => kind == op.info().kind,
+            });
+            let expected: &[&str] = match arch::does(profile, *op) {
+                arch::Does::Queue => &["Queues"],
+                arch::Does::Memory => &["AtOnce"],
+                arch::Does::Look => &["ReadsMemory"],
+                arch::Does::Cache => &["InOrder"],
+                arch::Does::Nothing => &["Nothing", "InOrder"],
+            };
+            let given = row.map(|row| format!("{:?}", row.does)).unwrap_or_default();
+            assert!(expected.contains(&given.as_str()), "{} on {}: {given}", op.name(), table.name);
+        }
+        let flushes: Vec<_> = table.flushes.iter().map(|row| format!("{:?}", row.on)).collect();
+        let flushes: Vec<_> = flushes.iter().map(|name| name.split('(').next().unwrap_or(name)).collect();
+        let expected: &[&str] = match profile {
+            ProfileId::Strict | ProfileId::S390 => &[],
+            ProfileId::XenPv => &["ContextSwitch", "BatchFull", "InterruptWrite"],
+            ProfileId::PowerpcHash | ProfileId::Sparc64 => &["BatchFull"],
+            ProfileId::Arm64 => &["ContextSwitch"],
+        };
+        assert_eq!(flushes, expected, "{}", table.name);
     }
 }
