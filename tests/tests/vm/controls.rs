@@ -20,7 +20,7 @@ const TRACING: &str = "/sys/kernel/tracing";
 
 fn run(series: Series) -> &'static Run {
     RUNS.get(series, || {
-        let mut plan = Plan::default();
+        let mut plan = Plan::new();
         for (name, file) in CONTROLS {
             let trace = format!("/out/{file}");
             let live = ["live", "--format", "json", "--record", &trace, "--", "workload", "run", name];

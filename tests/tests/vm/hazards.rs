@@ -11,7 +11,7 @@ fn run(series: Series) -> &'static Run {
     RUNS.get(series, || {
         let live = ["live", "--format", "json", "--record", "/out/fork-exclusive.lmt"];
         let workload = ["--", "workload", "run", "fork-exclusive"];
-        Plan::default().on_cpus(2).with_debug_info().run_as("live", lazymmu(live.into_iter().chain(workload)))
+        Plan::new().on_cpus(2).with_debug_info().run_as("live", lazymmu(live.into_iter().chain(workload)))
     })
 }
 

@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 fn run(series: Series) -> &'static Run {
     RUNS.get(series, || {
         let tiny = ["live", "--format", "json", "--ring-size", "4K", "--", "workload", "run", "munmap"];
-        let mut plan = Plan::default().run_as("tiny ring", lazymmu(tiny).limit(LIMIT));
+        let mut plan = Plan::new().run_as("tiny ring", lazymmu(tiny).limit(LIMIT));
         for (name, number) in [("sigint", 2), ("sigterm", 15), ("sigkill", 9)] {
             // Waiting records are written out twice a second; what counts is in the file when the signal comes.
             let when = SignalWhen::Says(DONE.to_owned(), Duration::from_millis(1500));

@@ -14,7 +14,7 @@ fn run(series: Series) -> &'static Run {
         // With something empty mounted over it, the kernel looks as if it had been built without BTF.
         let hide =
             Step::Mount { kind: "tmpfs".into(), target: "/sys/kernel/btf".into(), options: String::new() };
-        Plan::default().run_as("user", lazymmu(LIVE).user(1000)).step(hide).run_as("no btf", lazymmu(LIVE))
+        Plan::new().run_as("user", lazymmu(LIVE).user(1000)).step(hide).run_as("no btf", lazymmu(LIVE))
     })
 }
 

@@ -41,14 +41,12 @@ pub(crate) struct Plan {
     cpus: u32,
 }
 
-impl Default for Plan {
+impl Plan {
     /// One that does nothing yet, on one CPU.
-    fn default() -> Self {
+    pub(crate) fn new() -> Self {
         Self { steps: Vec::new(), names: Vec::new(), debug_info: false, cpus: 1 }
     }
-}
 
-impl Plan {
     /// Gives the machine more CPUs.
     pub(crate) fn on_cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;

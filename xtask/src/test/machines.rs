@@ -52,7 +52,7 @@ pub(super) fn run(tally: &mut Tally) {
             cargo.env("LAZYMMU_VM_KERNEL_STOCK", image);
         }
         Some(None) => {
-            skip(tally, &mut cargo, STOCK, "a stock kernel is fetched with apt, and this is not Debian")
+            skip(tally, &mut cargo, STOCK, "a stock kernel is fetched with apt, and this is not Debian");
         }
         None => skip(tally, &mut cargo, STOCK, "there is no stock kernel"),
     }

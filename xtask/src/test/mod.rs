@@ -6,7 +6,7 @@
 mod machines;
 mod summary;
 
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::Result;
