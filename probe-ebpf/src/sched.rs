@@ -14,9 +14,11 @@ use crate::task::{self, Task};
 fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     let next: Task = ctx.arg(2);
     if task::current_in_section() || task::in_section(next) {
-        let preempted = ctx.arg::<u64>(0) & 1 != 0;
+        let preempt = ctx.arg::<u64>(0) & 1 != 0;
         let prev_state: u32 = ctx.arg(3);
-        let op = if preempted { Op::Preempted } else { Op::Blocked };
+        // The kernel counts the same as voluntary (nvcsw of __schedule in kernel/sched/core.c, 6.12 and 7.2): on the
+        // way back to user space `preempt` is false, but a task that could run on is not there by its own will.
+        let op = if preempt || prev_state == 0 { Op::Preempted } else { Op::Blocked };
         let base = emit::record(Kind::Switch, op as u8);
         let record = Record {
             value: task::tid(next).into(),
