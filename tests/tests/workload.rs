@@ -106,7 +106,7 @@ fn remap_pfn() {
 }
 
 /// Those that would change this machine's settings, and so run in machines of their own only.
-const ONLY_IN_MACHINES: [&str; 1] = ["swap"];
+const ONLY_IN_MACHINES: [&str; 2] = ["swap", "swap-private-file"];
 
 #[test]
 fn every_workload_is_tested() {

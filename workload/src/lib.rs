@@ -20,6 +20,7 @@ mod migrate;
 mod procfs;
 mod range;
 mod swap;
+mod swap_file;
 mod sys;
 mod userfault;
 
@@ -105,6 +106,13 @@ const WORKLOADS: &[Workload] = &[
                swapped pages)",
         needs: "root, and swap space or a kernel built with CONFIG_ZRAM",
         run: swap::run,
+    },
+    Workload {
+        name: "swap-private-file",
+        what: "swaps out a process's own copies of a file's pages and drops them: zap_nonpresent_ptes clears each \
+               entry inside zap_pte_range's section and then reads it",
+        needs: "root, and swap space or a kernel built with CONFIG_ZRAM",
+        run: swap_file::run,
     },
     Workload {
         name: "thp",

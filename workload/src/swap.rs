@@ -14,8 +14,13 @@ use crate::sys::{self, Access, Region};
 use crate::{ENOUGH, Outcome, PAGES};
 
 pub(crate) fn run() -> Result<Outcome, Error> {
+    with_space(swap_out)
+}
+
+/// Does something that needs swap space.
+pub(crate) fn with_space(work: impl FnOnce() -> Result<Outcome, Error>) -> Result<Outcome, Error> {
     let space = if procfs::has_swap() { None } else { Some(Zram::add()?) };
-    let result = with_swap();
+    let result = work();
     // The first failure is the one to tell.
     let removed = space.map_or(Ok(()), Zram::remove);
     let outcome = result?;
@@ -23,7 +28,7 @@ pub(crate) fn run() -> Result<Outcome, Error> {
     Ok(outcome)
 }
 
-fn with_swap() -> Result<Outcome, Error> {
+fn swap_out() -> Result<Outcome, Error> {
     let mut region = filled(PAGES)?;
     page_out(&region)?;
     // The child reads each page, and then the parent, which brings them back.

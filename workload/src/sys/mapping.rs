@@ -2,10 +2,21 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr::NonNull;
 
 use super::{Access, check, page_size};
+
+/// An empty file in memory.
+pub(crate) fn memory_file() -> io::Result<File> {
+    // SAFETY: the name is a C string.
+    let descriptor = unsafe { libc::memfd_create(c"lazymmu".as_ptr(), libc::MFD_CLOEXEC) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and belongs to nobody else.
+    Ok(unsafe { File::from_raw_fd(descriptor) })
+}
 
 /// Who sees what is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +77,13 @@ impl Mapping {
     pub(crate) fn write(&mut self, page: usize, value: u64) {
         // SAFETY: as in `read`.
         unsafe { self.page(page).write_volatile(value) }
+    }
+
+    /// madvise(2) on all pages.
+    pub(crate) fn advise(&self, advice: libc::c_int) -> io::Result<()> {
+        // SAFETY: the addresses are this mapping's; whatever the advice does, they stay mapped, and no reference into
+        // them exists.
+        check(unsafe { libc::madvise(self.start.as_ptr(), self.pages * self.page_size, advice) })
     }
 
     /// Unmaps it, and says if that fails.
