@@ -51,6 +51,7 @@ fn run(series: Series) -> &'static Run {
         ];
         Plan::new()
             .run_as("flushes", record("/out/flushes.lmt", "all", "mprotect"))
+            .run_as("inside", record("/out/inside.lmt", "sections", "pagemap-scan"))
             .step(tracing("dynamic_events", &in_sections))
             .step(tracing("events/lab/inside/enable", "1"))
             .run_as("faults", record("/out/faults.lmt", "sections", "munmap"))
@@ -108,7 +109,8 @@ pub(crate) fn flushes_of_the_tlb_are_recorded(series: Series) {
     let flushes = events(run, "flushes.lmt", Kind::TlbFlush);
     for Event { record, functions, .. } in &flushes {
         assert!(record.entry < record.value, "{record:x?}");
-        assert!(record.value == FLUSH_ALL || (record.entry | record.value) % 0x1000 == 0, "{record:x?}");
+        assert!(record.entry % 0x1000 == 0, "{record:x?}");
+        assert!(record.memory == 0 || record.value == FLUSH_ALL || record.value % 0x1000 == 0, "{record:x?}");
         assert_eq!(record.flags, Flags::VALUE | Flags::MEMORY, "{record:x?}");
         // Of an address space, a pointer; of the kernel, nothing.
         assert!(record.memory == 0 || record.memory >> 63 == 1, "{record:x?}");
@@ -126,6 +128,19 @@ pub(crate) fn flushes_of_the_tlb_are_recorded(series: Series) {
         flushes.len(),
         step_output(run.step("flushes"))
     );
+}
+
+/// `pagemap_scan_pmd_entry` flushes before it leaves the mode (fs/proc/task_mmu.c, 6.12 and 7.2).
+pub(crate) fn flushes_in_sections_are_recorded(series: Series) {
+    let run = run(series);
+    let step = run.expect_exit("inside", 0);
+    let flushes = events(run, "inside.lmt", Kind::TlbFlush);
+    assert!(!flushes.is_empty(), "{}", step_output(step));
+    for Event { record, functions, in_section } in &flushes {
+        assert!(in_section, "outside of a section: {record:x?} {functions:?}");
+    }
+    let by_scan = |event: &Event| event.functions.iter().any(|function| function == "pagemap_scan_pmd_entry");
+    assert!(flushes.iter().any(by_scan), "none is by the scan");
 }
 
 pub(crate) fn faults_in_sections_are_recorded(series: Series) {

@@ -54,6 +54,8 @@ macro_rules! series {
             #[test]
             fn flushes_of_the_tlb_are_recorded() { events::flushes_of_the_tlb_are_recorded(SERIES); }
             #[test]
+            fn flushes_in_sections_are_recorded() { events::flushes_in_sections_are_recorded(SERIES); }
+            #[test]
             fn faults_in_sections_are_recorded() { events::faults_in_sections_are_recorded(SERIES); }
             #[test]
             fn skipped_hits_are_losses() { events::skipped_hits_are_losses(SERIES); }
