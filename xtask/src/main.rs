@@ -40,7 +40,7 @@ enum Command {
     /// The eBPF object
     #[command(subcommand)]
     Ebpf(ebpf::Command),
-    /// Run one lazymmu command in a virtual machine
+    /// Run one lazymmu command in a virtual machine; exits as it does, or with 125 if the machine fails
     Vm(vm::Args),
     /// Run every check and test
     Test(test::Args),
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Kernel(command) => kernel::run(command).map(|()| ExitCode::SUCCESS),
         Command::Ebpf(command) => ebpf::run(&command).map(|()| ExitCode::SUCCESS),
-        Command::Vm(args) => vm::run(&args),
+        Command::Vm(args) => Ok(vm::run(&args)),
         Command::Test(args) => Ok(test::run(&args)),
         Command::Bench(args) => bench::run(&args),
         Command::Mutants(args) => mutants::run(&args),

@@ -63,8 +63,18 @@ fn kernel(args: &Args) -> Result<(PathBuf, Option<KernelDirectory>)> {
     Ok((directory.boot_image(), Some(directory)))
 }
 
+/// The exit status when the machine could not do its job, which no lazymmu command has.
+const MACHINE_FAILED: u8 = 125;
+
 /// Builds what is missing, boots, and exits as the command did.
-pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> ExitCode {
+    run_in_machine(args).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(MACHINE_FAILED)
+    })
+}
+
+fn run_in_machine(args: &Args) -> Result<ExitCode> {
     let (image, directory) = kernel(args)?;
     let binaries = Binaries::build()?;
     let mut initramfs = Initramfs::new(&binaries.init())?;
