@@ -1,10 +1,10 @@
-//! The report as JSON. The document's structure is that of [`crate::Report`]; see docs/findings-json.md.
+//! Documents as JSON. The structure of the report's is that of [`crate::Report`]; see docs/findings-json.md.
 
-use crate::Report;
+use serde::Serialize;
 
-pub(crate) fn render(report: &Report) -> String {
-    // Serializing to memory fails only for maps whose keys are no strings, and the report has none.
-    let mut text = serde_json::to_string_pretty(report).unwrap_or_default();
+pub(crate) fn render(document: &impl Serialize) -> String {
+    // Serializing to memory fails only for maps whose keys are no strings, and no document has such.
+    let mut text = serde_json::to_string_pretty(document).unwrap_or_default();
     text.push('\n');
     text
 }

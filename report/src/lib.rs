@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod announce;
+pub mod batches;
 pub mod expectation;
 mod explain;
 mod figures;
@@ -20,6 +21,7 @@ mod style;
 mod summary;
 pub mod suppress;
 mod text;
+pub mod what_if;
 mod wrap;
 
 pub use announce::announce;
