@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lazymmu_report::what_if::Site;
 use lazymmu_report::{Date, Filter};
 
 /// Finds page-table hazards in the Linux kernel's lazy MMU mode.
@@ -38,6 +39,10 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Run a small program that makes the kernel enter the lazy MMU mode.
     Workload(WorkloadArgs),
+    /// Say what a flush before a place in the kernel would mend, and what it would cost in batches.
+    WhatIf(WhatIfArgs),
+    /// Show how large batches are, by the function that opened the section.
+    Stats(StatsArgs),
     /// Say what a rule catches, which words of the contract it enforces, and what it cannot see.
     Explain(ExplainArgs),
 }
@@ -77,7 +82,7 @@ pub struct LiveArgs {
 /// `replay`
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// The trace to judge; without it, the sample inside this binary.
+    /// The trace or scenario (docs/scenarios.md) to judge; without it, the sample inside this binary.
     #[arg(value_name = "TRACE")]
     pub trace: Option<PathBuf>,
 
@@ -120,6 +125,35 @@ pub enum WorkloadCommand {
         /// Its name, as `list` prints it.
         name: String,
     },
+}
+
+/// `what-if`
+#[derive(Debug, Args)]
+pub struct WhatIfArgs {
+    /// The trace or scenario; without it, the sample inside this binary.
+    #[arg(value_name = "TRACE")]
+    pub trace: Option<PathBuf>,
+
+    /// The place: FUNCTION, FUNCTION+0xOFFSET or FILE:LINE, as call paths have it. Every access that a task makes there
+    /// inside a section gets a flush before it.
+    #[arg(long, value_name = "SITE")]
+    pub flush_before: Site,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub report: ReportArgs,
+}
+
+/// `stats`
+#[derive(Debug, Args)]
+pub struct StatsArgs {
+    /// The trace or scenario; without it, the sample inside this binary.
+    #[arg(value_name = "TRACE")]
+    pub trace: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub report: ReportArgs,
 }
 
 /// `explain`

@@ -6,6 +6,7 @@ mod capturing;
 pub mod cli;
 pub mod command;
 mod exit;
+mod input;
 mod naming;
 mod policy;
 mod reducing;

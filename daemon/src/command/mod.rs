@@ -4,6 +4,8 @@ mod explain;
 mod live;
 mod record;
 mod replay;
+mod stats;
+mod what_if;
 mod workload;
 
 use anyhow::Result;
@@ -19,6 +21,8 @@ pub fn run(cli: &Cli) -> Result<ExitStatus> {
         Command::Replay(args) => replay::run(args, cli.color),
 
         Command::Workload(args) => workload::run(args),
+        Command::WhatIf(args) => what_if::run(args, cli.color),
+        Command::Stats(args) => stats::run(args, cli.color),
         Command::Explain(args) => explain::run(args, cli.color),
     }
 }

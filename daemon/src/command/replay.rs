@@ -7,17 +7,14 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use lazymmu_abi::Record;
-use lazymmu_trace::{About, ReadError, Reader, Symbols, WriteError, Writer};
+use lazymmu_trace::{About, Reader, Symbols, WriteError, Writer};
 
 use crate::cli::{Color, ReplayArgs};
+use crate::input::{self, Input, unreadable};
 use crate::policy::{self, Judge, Policy};
 use crate::reducing::Reducing;
 use crate::session::{self, Output};
 use crate::{ExitStatus, Failure};
-
-/// Recorded by `cargo xtask vm --series 7 --out DIR -- record -o /out/fork-exclusive.lmt -- workload run
-/// fork-exclusive`.
-const SAMPLE: &[u8] = include_bytes!("../../sample/fork-exclusive.lmt");
 
 pub(super) fn run(args: &ReplayArgs, color: Color) -> Result<ExitStatus> {
     let filter = policy::filter(&args.filter, args.keep.as_ref())?;
@@ -29,17 +26,15 @@ pub(super) fn run(args: &ReplayArgs, color: Color) -> Result<ExitStatus> {
     let policy = Policy::new(filter, &args.suppress)?;
     let output = Output::new(args.report.format, color);
     let reduced = args.output.as_deref();
+    let Input { reader, scenario } = Input::open(args.trace.as_deref())?;
     if let Some(path) = &args.trace {
-        let reader = Reader::open(path).map_err(unreadable)?;
         refuse_same(path, reduced)?;
-        return judge(reader, policy, reduced, output);
     }
-    let reader = Reader::from_bytes(SAMPLE).map_err(unreadable)?;
-    eprintln!(
-        "lazymmu: no trace given; this is the embedded sample, workload fork-exclusive on Linux {}",
-        reader.about.header.kernel.release
-    );
-    judge(reader, policy, reduced, output)
+    let status = judge(reader, policy, reduced, output)?;
+    if let Some(scenario) = scenario {
+        input::say_expectations(&scenario);
+    }
+    Ok(status)
 }
 
 fn judge<R: Read + Seek>(
@@ -132,9 +127,4 @@ fn refuse_same(trace: &Path, reduced: Option<&Path>) -> Result<()> {
         return Err(Failure::new(ExitStatus::Usage, what).into());
     }
     Ok(())
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
-fn unreadable(error: ReadError) -> Failure {
-    Failure::to(ExitStatus::Usage, error)
 }

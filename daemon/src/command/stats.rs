@@ -1,0 +1,40 @@
+//! `stats`: how large batches are, by the function that opened the section.
+
+use std::io::{Read, Seek};
+
+use anyhow::Result;
+use lazymmu_report::batches::{BatchReport, Observer};
+use lazymmu_trace::Reader;
+
+use crate::ExitStatus;
+use crate::cli::{Color, Format, StatsArgs};
+use crate::input::{Input, unreadable};
+use crate::session::{self, Output};
+
+pub(super) fn run(args: &StatsArgs, color: Color) -> Result<ExitStatus> {
+    let mut reader = Input::open(args.trace.as_deref())?.reader;
+    let mut engine = session::engine(&reader.about.header);
+    let mut observer = Observer::default();
+    while let Some(batch) = reader.records.next_batch().map_err(unreadable)? {
+        for record in batch {
+            observer.process(&mut engine, record);
+        }
+    }
+    let report = BatchReport::new(&observer, &reader.about.symbols);
+    Output::print(&match args.report.format {
+        Format::Human => report.text(Output::style(color)),
+        Format::Json => report.json(),
+    })?;
+    Ok(whole(&reader))
+}
+
+/// The status for what counts and does not judge: of a damaged trace it counts only what is left.
+pub(super) fn whole<R: Read + Seek>(reader: &Reader<R>) -> ExitStatus {
+    match reader.damage() {
+        None => ExitStatus::Clean,
+        Some(damage) => {
+            eprintln!("lazymmu: the trace is damaged: {damage}");
+            ExitStatus::Inconclusive
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! `what-if`: what a flush before a place in the kernel would mend, and what it would cost.
+
+use anyhow::Result;
+use lazymmu_report::what_if::WhatIf;
+
+use crate::ExitStatus;
+use crate::cli::{Color, Format, WhatIfArgs};
+use crate::input::{Input, unreadable};
+use crate::session::Output;
+
+pub(super) fn run(args: &WhatIfArgs, color: Color) -> Result<ExitStatus> {
+    let mut reader = Input::open(args.trace.as_deref())?.reader;
+    let mut what_if = WhatIf::new(&args.flush_before, &reader.about.header, &reader.about.symbols);
+    while let Some(batch) = reader.records.next_batch().map_err(unreadable)? {
+        what_if.process(batch);
+    }
+    let answer = what_if.finish();
+    Output::print(&match args.report.format {
+        Format::Human => answer.text(Output::style(color)),
+        Format::Json => answer.json(),
+    })?;
+    Ok(super::stats::whole(&reader))
+}

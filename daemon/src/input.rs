@@ -1,0 +1,117 @@
+//! What is judged after the event: a trace file, a scenario, or the sample inside this binary.
+
+use std::fs::File;
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use anyhow::Result;
+use lazymmu_report::expectation::{Checked, Met};
+use lazymmu_trace::scenario::Scenario;
+use lazymmu_trace::{ReadError, Reader};
+
+use crate::{ExitStatus, Failure, session};
+
+/// Recorded by `cargo xtask vm --series 7 --out DIR -- record -o /out/fork-exclusive.lmt -- workload run
+/// fork-exclusive`.
+const SAMPLE: &[u8] = include_bytes!("../sample/fork-exclusive.lmt");
+
+/// So many bytes of a file say whether it is a scenario.
+const HEAD: u64 = 64 << 10;
+
+/// Something to judge.
+pub(crate) struct Input {
+    pub(crate) reader: Reader<Source>,
+    /// The scenario that it is, if it is one.
+    pub(crate) scenario: Option<Scenario>,
+}
+
+/// Where the bytes of a trace are.
+pub(crate) enum Source {
+    File(File),
+    Scenario(Cursor<Vec<u8>>),
+    Sample(Cursor<&'static [u8]>),
+}
+
+impl Input {
+    /// Opens a file; without a path, the sample.
+    pub(crate) fn open(path: Option<&Path>) -> Result<Self> {
+        let Some(path) = path else { return Self::sample() };
+        let name = path.display().to_string();
+        let open = |source| ReadError::Open { name: name.clone(), source };
+        let mut file = File::open(path).map_err(open).map_err(unreadable)?;
+        if is_scenario(path, &mut file).map_err(open).map_err(unreadable)? {
+            let scenario = Scenario::open(path).map_err(|error| Failure::to(ExitStatus::Usage, error))?;
+            let trace = scenario.to_trace().map_err(|error| Failure::to(ExitStatus::Bug, error))?;
+            let source = Source::Scenario(Cursor::new(trace));
+            let reader = Reader::new(name, source).map_err(unreadable)?;
+            return Ok(Self { reader, scenario: Some(scenario) });
+        }
+        let reader = Reader::new(name, Source::File(file)).map_err(unreadable)?;
+        Ok(Self { reader, scenario: None })
+    }
+
+    fn sample() -> Result<Self> {
+        let source = Source::Sample(Cursor::new(SAMPLE));
+        let reader = Reader::new("the embedded sample", source).map_err(unreadable)?;
+        eprintln!(
+            "lazymmu: no trace given; this is the embedded sample, workload fork-exclusive on Linux {}",
+            reader.about.header.kernel.release
+        );
+        Ok(Self { reader, scenario: None })
+    }
+}
+
+/// By its name, or by what it begins with. The file is at its beginning again afterwards.
+fn is_scenario(path: &Path, file: &mut File) -> io::Result<bool> {
+    if path.extension().is_some_and(|extension| extension == Scenario::EXTENSION) {
+        return Ok(true);
+    }
+    // Of what cannot be sought in, the reader of traces says so.
+    if !file.metadata()?.is_file() {
+        return Ok(false);
+    }
+    let mut head = Vec::new();
+    file.take(HEAD).read_to_end(&mut head)?;
+    file.rewind()?;
+    Ok(Scenario::is_at_start_of(&head))
+}
+
+/// Says on stderr whether what a scenario expects was found, filters and suppressions left aside.
+pub(crate) fn say_expectations(scenario: &Scenario) {
+    if scenario.expectations.is_empty() {
+        return;
+    }
+    let mut engine = session::engine(&scenario.header);
+    engine.process_all(&scenario.records);
+    let checked = Checked::new(&scenario.expectations, &engine.finish(), &scenario.symbols);
+    for complaint in checked.complaints() {
+        eprintln!("lazymmu: {complaint}");
+    }
+    let met = checked.expectations.iter().filter(|expectation| expectation.result == Met::Yes);
+    eprintln!("lazymmu: {} of {} expectations hold", met.count(), scenario.expectations.len());
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
+pub(crate) fn unreadable(error: ReadError) -> Failure {
+    Failure::to(ExitStatus::Usage, error)
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.read(buffer),
+            Self::Scenario(bytes) => bytes.read(buffer),
+            Self::Sample(bytes) => bytes.read(buffer),
+        }
+    }
+}
+
+impl Seek for Source {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match self {
+            Self::File(file) => file.seek(to),
+            Self::Scenario(bytes) => bytes.seek(to),
+            Self::Sample(bytes) => bytes.seek(to),
+        }
+    }
+}
