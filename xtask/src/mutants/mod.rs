@@ -63,7 +63,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             End::Caught(tests) => {
                 caught += 1;
                 by_programs += usize::from(tests.iter().any(|test| test == ORACLE));
-                format!("caught by {}", tests.join(", "))
+                let more =
+                    if tests.len() > 3 { format!(" and {} more", tests.len() - 3) } else { String::new() };
+                format!("caught by {}{more}", tests[..tests.len().min(3)].join(", "))
             }
             End::Missed => {
                 missed += 1;
@@ -131,7 +133,8 @@ impl Copy {
         }
         let failed = text.lines().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
         let mut failed: Vec<String> = failed.map(str::to_owned).collect();
-        failed.sort();
+        // That of the programs first: it says most.
+        failed.sort_by_key(|test| (test != ORACLE, test.clone()));
         failed.dedup();
         Ok(if failed.is_empty() { End::NotBuilt } else { End::Caught(failed) })
     }
