@@ -255,11 +255,14 @@ impl Session {
     fn announce(&mut self, at_the_end: bool) {
         let Some(judge) = &self.judge else { return };
         let Policy { suppressions, today, .. } = &self.policy;
-        let named = |stack: lazymmu_hazard::StackId| self.symbols.frames(stack.0).next().is_some();
+        let named = |stack: lazymmu_hazard::StackId| {
+            stack == lazymmu_hazard::StackId::NONE || self.symbols.frames(stack.0).next().is_some()
+        };
         let mut found = judge.occurrences(&self.symbols);
         found.retain(|occurrence| {
             let place = &occurrence.place;
-            let ready = at_the_end || (named(place.write) && named(place.access));
+            let ready = at_the_end
+                || [place.write, Some(place.access), place.opener].into_iter().flatten().all(named);
             ready && !self.announced.contains(place)
         });
         if found.is_empty() {

@@ -161,6 +161,10 @@ pub struct StatsArgs {
 pub struct ExplainArgs {
     /// The rule's id; without it, the rules are listed.
     pub rule: Option<String>,
+
+    /// Say instead what this architecture's profile defers and what flushes it; `all` for every profile.
+    #[arg(long, value_name = "NAME", conflicts_with = "rule")]
+    pub profile: Option<String>,
 }
 
 /// What every command that captures takes.

@@ -143,7 +143,11 @@ impl Judge {
         }
     }
 
-    pub(crate) fn finish(self, symbols: &Symbols) -> Outcome {
+    pub(crate) fn finish(mut self, symbols: &Symbols) -> Outcome {
+        self.engine.end();
+        if let Some(selection) = &mut self.selection {
+            selection.take(&mut self.engine);
+        }
         let outcome = self.engine.finish();
         match self.selection {
             Some(selection) => selection.outcome(outcome, symbols),

@@ -1,15 +1,15 @@
 //! Findings grouped for people: one class per bug, not one per call path.
 //!
-//! Occurrences are of one class if the same rule is broken by the same three functions: the one that wrote, the one
-//! that came too early, and the one that opened the section. Where the names come from is not known here.
+//! Occurrences are of one class if the same rule is broken in the same way by the same three functions: the one that
+//! wrote, the one that came too early, and the one that opened the section. Where the names come from is not known here.
 
 use std::collections::BTreeMap;
 
-use lazymmu_abi::{Level, Op};
+use lazymmu_abi::{Kind, Level, Op};
 
-use crate::occurrence::{Example, Occurrence};
-use crate::profile::{self, Does, ProfileId};
-use crate::rules::RuleId;
+use crate::occurrence::{Example, Occurrence, Place};
+use crate::profile::{self, Does, Happening, ProfileId};
+use crate::rules::{Breach, RuleId};
 use crate::types::StackId;
 
 /// Names of the functions on a call stack.
@@ -79,12 +79,14 @@ pub struct Class {
     pub paths: usize,
     /// The level of the entries, if this version knows it.
     pub level: Option<Level>,
-    /// The write that was pending.
-    pub write: Site,
-    /// The access that came too early.
+    /// What is wrong, where it is no access that meets a pending write.
+    pub breach: Option<Breach>,
+    /// The write that was pending, if one was.
+    pub write: Option<Site>,
+    /// The access that came too early, or what else is wrong.
     pub access: Site,
-    /// The call that entered the section.
-    pub opener: Site,
+    /// The call that entered the section; `None` if it is not about one.
+    pub opener: Option<Site>,
     /// What each profile says.
     pub profiles: Vec<ProfileVerdict>,
     /// One event in full, on the call paths that are shown: a proven one if there is any.
@@ -94,25 +96,57 @@ pub struct Class {
 /// What stands for the name of a function that is not known.
 const UNKNOWN: &str = "[unknown]";
 
-impl Class {
-    pub(crate) fn group(occurrences: &[Occurrence], names: &dyn StackNames) -> Vec<Self> {
-        let mut groups: BTreeMap<(RuleId, [String; 3]), Vec<&Occurrence>> = BTreeMap::new();
-        for occurrence in occurrences {
-            let place = &occurrence.place;
-            let functions = [place.write, place.access, place.opener].map(|stack| function(names, stack));
-            groups.entry((place.rule, functions)).or_default().push(occurrence);
+/// What occurrences of one class have in common.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    rule: RuleId,
+    breach: Option<Breach>,
+    write: Option<String>,
+    access: String,
+    opener: Option<String>,
+}
+
+impl Key {
+    fn of(place: &Place, names: &dyn StackNames) -> Self {
+        let function = |stack| function(names, stack);
+        Self {
+            rule: place.rule,
+            breach: place.breach,
+            write: place.write.map(function),
+            access: function(place.access),
+            opener: place.opener.map(function),
         }
-        groups.into_iter().map(|((rule, functions), group)| Self::of(rule, functions, &group)).collect()
     }
 
-    fn of(rule: RuleId, functions: [String; 3], group: &[&Occurrence]) -> Self {
+    /// FNV-1a: written down here, so that it is the same in every version.
+    fn fingerprint(&self) -> u64 {
+        let function = |side: &'_ Option<String>| side.clone().unwrap_or_default();
+        let sides = [function(&self.write), self.access.clone(), function(&self.opener)];
+        let words = [self.rule.info().name].into_iter().chain(sides.iter().map(String::as_str));
+        let words = words.chain(self.breach.iter().map(|breach| breach.what));
+        let bytes = words.flat_map(|word| word.bytes().chain([0]));
+        bytes.fold(0xcbf29ce484222325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100000001b3))
+    }
+}
+
+impl Class {
+    pub(crate) fn group(occurrences: &[Occurrence], names: &dyn StackNames) -> Vec<Self> {
+        let mut groups: BTreeMap<Key, Vec<&Occurrence>> = BTreeMap::new();
+        for occurrence in occurrences {
+            groups.entry(Key::of(&occurrence.place, names)).or_default().push(occurrence);
+        }
+        groups.into_iter().map(|(key, group)| Self::of(key, &group)).collect()
+    }
+
+    fn of(key: Key, group: &[&Occurrence]) -> Self {
         // What was first seen stands for the class, but one that went wrong goes before one that did not.
         let shown = group.iter().find(|occurrence| occurrence.proven > 0).unwrap_or(&group[0]);
         let place = shown.place;
         let proven = group.iter().map(|occurrence| occurrence.proven).sum();
-        let fingerprint = fingerprint(rule, &functions);
-        let [write, access, opener] = functions;
-        let site = |function, op, stack| Site { function, op: op_name(op), stack };
+        let fingerprint = key.fingerprint();
+        let Key { rule, breach, write, access, opener } = key;
+        let site =
+            |side: Option<(String, StackId)>, op| side.map(|(function, stack)| Site { function, op, stack });
         Self {
             rule,
             fingerprint,
@@ -121,12 +155,21 @@ impl Class {
             proven,
             paths: group.len(),
             level: Level::try_from(place.level).ok(),
-            write: site(write, place.write_op, place.write),
-            access: site(access, place.access_op, place.access),
-            opener: Site { function: opener, op: Op::Enter.name(), stack: place.opener },
+            breach,
+            write: site(write.zip(place.write), place.write_op.map_or("", op_name)),
+            access: Site { function: access, op: access_name(&place), stack: place.access },
+            opener: site(opener.zip(place.opener), Op::Enter.name()),
             profiles: ProfileId::ALL.into_iter().map(|id| verdict(id, shown, group)).collect(),
             example: shown.first_proven.unwrap_or(shown.first),
         }
+    }
+}
+
+/// What the access did: the operation, or the kind of record where that has none.
+fn access_name(place: &Place) -> &'static str {
+    match place.access_kind {
+        kind @ (Kind::TlbFlush | Kind::Fault | Kind::TaskExit) => kind.name(),
+        _ => op_name(place.access_op),
     }
 }
 
@@ -152,34 +195,54 @@ pub fn without_suffixes(name: &str) -> &str {
     }
 }
 
-/// FNV-1a: written down here, so that it is the same in every version.
-fn fingerprint(rule: RuleId, functions: &[String; 3]) -> u64 {
-    let words = [rule.info().name].into_iter().chain(functions.iter().map(String::as_str));
-    let bytes = words.flat_map(|word| word.bytes().chain([0]));
-    bytes.fold(0xcbf29ce484222325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100000001b3))
-}
-
 fn verdict(id: ProfileId, shown: &Occurrence, group: &[&Occurrence]) -> ProfileVerdict {
     let breaking = group.iter().find(|occurrence| occurrence.breaks.has(id));
-    let place = breaking.unwrap_or(&shown).place;
+    let breaks = breaking.is_some();
+    let (why, verified) = reason(id, breaking.unwrap_or(&shown), breaks);
+    ProfileVerdict { profile: id, breaks, why, verified }
+}
+
+/// Why it breaks on a profile or not, and whether that was checked.
+fn reason(id: ProfileId, occurrence: &Occurrence, breaks: bool) -> (String, bool) {
+    let place = &occurrence.place;
     let profile = id.profile();
-    let rows = (Op::try_from(place.write_op), Op::try_from(place.access_op));
-    let (Ok(write_op), Ok(access_op)) = rows else {
-        let why = "this version does not know the operation".to_owned();
-        return ProfileVerdict { profile: id, breaks: breaking.is_some(), why, verified: false };
+    let of_event = |on| {
+        let row = profile::event_of(profile, on);
+        (row.why.to_owned(), row.source.verified())
     };
-    let (write, access) = (profile::row_of(profile, write_op), profile::row_of(profile, access_op));
-    let (why, verified) = if breaking.is_some() {
+    if let Some(breach) = place.breach {
+        return of_event(breach.on);
+    }
+    let on = match place.access_kind {
+        Kind::Fault => Some(Happening::Use),
+        Kind::TlbFlush => Some(Happening::TlbFlush),
+        _ => None,
+    };
+    let unknown = || ("this version does not know the operation".to_owned(), false);
+    let Some(Ok(write_op)) = place.write_op.map(Op::try_from) else { return unknown() };
+    let write = profile::row_of(profile, write_op);
+    if let Some(on) = on {
+        let waits = write.does == Does::Queues;
+        return if waits || breaks { of_event(on) } else { (write.why.to_owned(), write.source.verified()) };
+    }
+    let Ok(access_op) = Op::try_from(place.access_op) else { return unknown() };
+    let access = profile::row_of(profile, access_op);
+    let elsewhere = occurrence.first.write.is_some_and(|write| write.task != occurrence.first.task);
+    if breaks && access.does == Does::InOrder && elsewhere {
+        let queue = &profile.queue;
+        (format!("{}; {}", write.why, queue.why), write.source.verified() && queue.source.verified())
+    } else if breaks {
         (format!("{}; {}", write.why, access.why), write.source.verified() && access.source.verified())
     } else if write.does != Does::Queues {
         (write.why.to_owned(), write.source.verified())
-    } else if matches!(access.does, Does::InOrder | Does::FlushesFirst) {
+    } else if matches!(access.does, Does::InOrder | Does::FlushesFirst | Does::Nothing) {
         (access.why.to_owned(), access.source.verified())
+    } else if place.access_kind == Kind::Write && access.does == Does::Queues {
+        ("the later write is queued as well, behind the one that waits".to_owned(), true)
     } else {
         (
             "the queue was emptied between the write and the access, as it is at a context switch".to_owned(),
             true,
         )
-    };
-    ProfileVerdict { profile: id, breaks: breaking.is_some(), why, verified }
+    }
 }

@@ -1,19 +1,27 @@
 //! The state machine: one record at a time.
 //!
-//! Nothing here knows a rule or an architecture: it keeps the sections and the pending writes, and shows each access
-//! that meets a pending write to the rules.
+//! Nothing here knows a rule or an architecture: it keeps the sections and the pending writes. What is shown to the rules
+//! is in `judge`, what is forgotten when records are missing in `doubt`.
+
+mod doubt;
+mod judge;
+#[cfg(test)]
+mod tests;
 
 use lazymmu_abi::{Context, Kind, Op, Record};
+use rustc_hash::FxHashMap;
 
 use crate::config::Config;
-use crate::occurrence::{Example, Hazard, Occurrence, Occurrences, Place, Proof};
+use crate::cpus::Cpus;
+use crate::nests::{Left, Nests};
+use crate::occurrence::{Hazard, Occurrence, Occurrences};
 use crate::outcome::{Gap, Losses, Outcome};
-use crate::pending::{Pending, Table, Write};
+use crate::pending::{Table, Write};
 use crate::profile::{Masks, ProfileMask};
-use crate::rules::{Encounter, RULES, Who};
+use crate::rules::{Call, Event, View};
 use crate::section::{self, Effect, Mode, Trust};
 use crate::statistics::Statistics;
-use crate::tasks::{Names, SectionId, Sections};
+use crate::tasks::{Names, Section, SectionId, Sections, Story};
 use crate::types::{CpuId, EntryAddr, Nanos, ProcessId, StackId, TaskId, TaskName};
 
 /// The detector.
@@ -21,6 +29,12 @@ pub struct Engine {
     config: Config,
     masks: Masks,
     sections: Sections,
+    /// The mode by CPU, where that is told.
+    cpus: Cpus,
+    /// What the calls tell where the kernel does not count.
+    nests: Nests,
+    /// Sections by the call that opened them: all, and those that gained nothing.
+    opened: FxHashMap<StackId, (u64, u64)>,
     pending: Table,
     names: Names,
     found: Occurrences,
@@ -38,6 +52,9 @@ impl Engine {
             config,
             masks: Masks::new(),
             sections: Sections::default(),
+            cpus: Cpus::default(),
+            nests: Nests::default(),
+            opened: FxHashMap::default(),
             pending: Table::new(config.max_pending),
             names: Names::default(),
             found: Occurrences::default(),
@@ -61,9 +78,11 @@ impl Engine {
             Ok(Kind::TaskExit) => self.exited(record),
             Ok(Kind::TaskName) => self.names.insert(TaskId::of(record), TaskName::of(record)),
             Ok(Kind::Lost) => self.lost(record),
-            // No rule needs these yet.
-            Ok(Kind::TlbFlush | Kind::Fault) => {}
+            Ok(Kind::TlbFlush | Kind::Fault) => self.used(record),
             Ok(Kind::Stack) | Err(_) => self.statistics.unknown += 1,
+        }
+        if self.found.holds() {
+            self.found.confirm(Some(TaskId::of(record)));
         }
     }
 
@@ -85,6 +104,12 @@ impl Engine {
         }
     }
 
+    /// No more records come: what waited for the next one is certain. To be called before the hazards are taken for the
+    /// last time.
+    pub fn end(&mut self) {
+        self.found.confirm(None);
+    }
+
     /// What was found so far, in the order in which each place was first seen. The list only grows, and the counts
     /// in it.
     #[must_use]
@@ -96,6 +121,12 @@ impl Engine {
     /// often: they are as many as the hazards are.
     pub fn watch(&mut self) {
         self.found.watch();
+    }
+
+    /// As [`Engine::watch`], and tells hazards that the next records may show to be none.
+    pub fn watch_possible(&mut self) {
+        self.found.hold_nothing();
+        self.watch();
     }
 
     /// The hazards since the last call, in their order; none if nobody asked for them by [`Engine::watch`].
@@ -121,7 +152,7 @@ impl Engine {
         &self.statistics
     }
 
-    /// Everything so far.
+    /// Everything so far that is certain.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         Outcome {
@@ -134,7 +165,8 @@ impl Engine {
 
     /// The end of the records. A section that is still open is no finding: the capture just stopped.
     #[must_use]
-    pub fn finish(self) -> Outcome {
+    pub fn finish(mut self) -> Outcome {
+        self.end();
         self.outcome()
     }
 
@@ -146,37 +178,91 @@ impl Engine {
                 return;
             }
         };
+        let (task, cpu) = (TaskId::of(record), CpuId(record.cpu));
         // In an interrupt the mode is off and its calls do nothing (include/linux/pgtable.h, 7.2:217).
         if record.context() != Context::Task {
             self.statistics.in_interrupts += 1;
+            if let Some(id) = self.find(task, cpu) {
+                let section = self.view(id);
+                self.happened(record, Event::InterruptCall { section });
+            }
             return;
         }
-        let (task, cpu) = (TaskId::of(record), CpuId(record.cpu));
+        let counters = Mode::in_record(record);
+        if matches!(op, Op::ArchEnter | Op::ArchLeave) {
+            let found = if op == Op::ArchEnter {
+                self.cpus.entered(cpu, task, counters.is_none())
+            } else {
+                self.cpus.left(cpu)
+            };
+            if let Some(found) = found {
+                self.happened(record, Event::Cpu(found));
+            }
+            return;
+        }
         let open = self.find(task, cpu);
         let before = open.map(|id| self.sections.get(id).mode);
-        let step = section::step(before, op, Mode::in_record(record));
+        let step = section::step(before, op, counters);
         self.statistics.resynced += u64::from(step.trust == Trust::Gap);
         if let Some(id) = open
             && step.trust != Trust::Sure
         {
             self.drop_writes(id);
+            self.sections.get(id).story.doubtful = true;
+            self.found.withdraw(Some(task));
         }
+        let left = self.follow(record, op, open, counters);
+        let section = open.map(|id| self.view(id));
+        let from_outside = left == Left::Nothing;
+        self.happened(record, Event::Call(Call { op, section, after: counters, from_outside }));
         self.count(step.effect, step.mode);
         if let Some(id) = open
             && step.effect.flushes()
         {
-            self.flush(id);
+            let entries = self.flush(id);
+            if step.effect == Effect::Left {
+                self.over(record, id);
+            } else if entries > 0 {
+                self.sections.get(id).story.flushes += 1;
+            }
         }
         match open {
             Some(id) if step.mode.enable == 0 => self.sections.close(id),
-            Some(id) => self.sections.get(id).mode = step.mode,
+            Some(id) => self.sections.get(id).went_on(op, step),
             None if step.mode.enable == 0 => {}
             None => {
                 let entered = step.effect == Effect::Entered;
                 let opener = if entered { StackId(record.stack) } else { StackId::NONE };
-                self.sections.open(task, cpu, step.mode, opener);
+                let id = self.sections.open(task, cpu, step.mode, opener);
+                self.sections.get(id).story = Story { counters: counters.is_some(), ..Story::default() };
             }
         }
+    }
+
+    /// What an enter or leave means on a kernel that keeps no counters.
+    fn follow(&mut self, record: &Record, op: Op, open: Option<SectionId>, counters: Option<Mode>) -> Left {
+        let task = TaskId::of(record);
+        match op {
+            Op::Enter if counters.is_none() => {
+                let inside = open.map(|id| self.sections.get(id).opener);
+                self.nests.entered(task, StackId(record.stack), inside);
+            }
+            Op::Leave if counters.is_none() => {
+                let known = open.is_some_and(|id| !self.sections.get(id).story.doubtful);
+                let left = self.nests.left(task, known);
+                if let Left::Nest(nest) = left {
+                    self.nested(record, nest);
+                }
+                return left;
+            }
+            _ => {}
+        }
+        Left::Section
+    }
+
+    fn view(&mut self, id: SectionId) -> View {
+        let Section { mode, story, .. } = *self.sections.get(id);
+        View { mode, story }
     }
 
     /// The task's open section. If the task was moved and no record told of it, more than that may be missing, and
@@ -186,6 +272,9 @@ impl Engine {
         let id = self.sections.find(task, cpu)?;
         if !self.sections.get(id).seen_on(cpu) {
             self.drop_writes(id);
+            self.sections.get(id).story.doubtful = true;
+            self.nests.forget(task);
+            self.found.withdraw(Some(task));
         }
         Some(id)
     }
@@ -219,6 +308,16 @@ impl Engine {
             return;
         }
         let changes = kind != Kind::Read;
+        if changes {
+            match section {
+                Some(id) if active => self.sections.get(id).story.changed += u64::from(record.count.max(1)),
+                Some(id) if !in_task => self.interrupted(record, id),
+                _ => {}
+            }
+        }
+        if in_task && self.cpus.told() {
+            self.compare(record, active);
+        }
         let first_flushed = self.masks.flushes_first[usize::from(record.op)];
         if active
             && !first_flushed.is_empty()
@@ -227,7 +326,7 @@ impl Engine {
             self.settle(id, first_flushed);
         }
         if !self.pending.is_empty() {
-            self.meet(kind, record, task);
+            self.meet(kind, record, active);
             if changes {
                 self.pending.disturb(EntryAddr(record.entry), record.count.max(1));
             }
@@ -252,11 +351,13 @@ impl Engine {
             first: EntryAddr(record.entry),
             count: record.count.max(1),
             op: record.op,
+            level: record.level,
             // A read-modify-write tells the old value, not the new one.
             value: if kind == Kind::Write { record.known_value() } else { None },
             stack: StackId(record.stack),
             opener: section.opener,
             waits,
+            late: self.masks.late,
             met_by: 0,
         };
         self.statistics.entries_written += u64::from(write.count);
@@ -267,157 +368,38 @@ impl Engine {
         self.statistics.max_pending = self.statistics.max_pending.max(self.pending.len() as u64);
     }
 
-    /// Shows the rules each pending write that the access meets.
-    #[inline]
-    fn meet(&mut self, kind: Kind, record: &Record, task: TaskId) {
-        let first = EntryAddr(record.entry);
-        for index in 0..u64::from(record.count.max(1)) {
-            let entry = first.advance(index);
-            if let Some(pending) = self.pending.at(entry) {
-                self.judge(kind, record, task, entry, pending);
-            }
-        }
-    }
-
-    #[cold]
-    fn judge(&mut self, kind: Kind, record: &Record, task: TaskId, entry: EntryAddr, pending: Pending) {
-        // One access and one write are one hazard, however many entries both cover.
-        if !self.pending.meet(pending.write, self.statistics.records) {
-            return;
-        }
-        let write = *self.pending.write(pending.write);
-        let who = match (write.owner == task, record.context()) {
-            (true, Context::Task) => Who::Writer,
-            (true, _) => Who::InterruptOfWriter,
-            (false, _) => Who::Other,
-        };
-        let sees_memory = self.masks.sees_memory[usize::from(record.op)];
-        let encounter = Encounter { kind, who, waits: write.waits, sees_memory };
-        for rule in &RULES {
-            let breaks = (rule.check)(encounter);
-            if breaks.is_empty() {
-                continue;
-            }
-            let place = Place {
-                rule: rule.info.id,
-                write_op: write.op,
-                access_op: record.op,
-                level: record.level,
-                write: write.stack,
-                access: StackId(record.stack),
-                opener: write.opener,
-            };
-            let example = self.example(record, task, entry, pending, &write);
-            self.found.add(place, breaks, example);
-        }
-    }
-
-    fn example(
-        &self,
-        record: &Record,
-        task: TaskId,
-        entry: EntryAddr,
-        pending: Pending,
-        write: &Write,
-    ) -> Example {
-        let start = self.start.unwrap_or_default();
-        let arch = self.config.arch;
-        let clears = matches!(
-            Op::try_from(write.op),
-            Ok(Op::PteClear
-                | Op::PteClearNotPresentFull
-                | Op::ClearNotPresentFullPtes
-                | Op::PmdClear
-                | Op::PudClear)
-        );
-        let index = if clears { 0 } else { entry.index_from(write.first) };
-        let value = write.value.and_then(|first| arch.advance(first, index));
-        // The record's values are those of its first entry.
-        let first = entry.0 == record.entry;
-        let seen = record.known_value().filter(|_| first);
-        let memory = record.known_memory().filter(|_| first);
-        let same = match (value, seen) {
-            (Some(value), Some(seen)) if !pending.disturbed => arch.same_entry(value, seen),
-            _ => None,
-        };
-        Example {
-            time: Nanos(record.time).since(start),
-            write_time: write.time.since(start),
-            cpu: CpuId(record.cpu),
-            write_cpu: write.cpu,
-            context: record.context(),
-            task,
-            process: ProcessId(record.tgid),
-            name: self.names.get(task),
-            write_task: write.owner,
-            write_process: write.process,
-            write_name: self.names.get(write.owner),
-            entry,
-            pending: value,
-            seen,
-            memory,
-            proof: same.map_or(Proof::NotCompared, |same| if same { Proof::Same } else { Proof::Different }),
-        }
-    }
-
     fn switched(&mut self, record: &Record) {
-        if let Some(id) = self.sections.find(TaskId::of(record), CpuId(record.cpu)) {
-            self.settle(id, self.masks.on_switch);
-            self.sections.get(id).switched_out = true;
+        let (task, cpu) = (TaskId::of(record), CpuId(record.cpu));
+        let next = TaskId::of(&Record { tid: record.value as u32, ..*record });
+        if self.cpus.told() && self.sections.has(next) {
+            self.cpus.switched(cpu, task, next);
         }
+        let Some(id) = self.sections.find(task, cpu) else { return };
+        if let Ok(op) = Op::try_from(record.op) {
+            let section = self.view(id);
+            self.happened(record, Event::Switched { section, op });
+        }
+        self.settle(id, self.masks.on_switch);
+        self.sections.get(id).switched_out = true;
     }
 
     fn exited(&mut self, record: &Record) {
         let task = TaskId::of(record);
         if let Some(id) = self.sections.find(task, CpuId(record.cpu)) {
+            let section = self.view(id);
+            self.happened(record, Event::Exited { section });
             self.drop_writes(id);
             self.sections.close(id);
         }
+        self.nests.forget(task);
         self.names.remove(task);
     }
 
-    /// Some records of one CPU never came. What cannot be trusted any more is forgotten: a hazard may be missed, but
-    /// none is made up.
-    ///
-    /// A task may have moved to that CPU and back, so what is in doubt is not only what was last seen there.
-    fn lost(&mut self, record: &Record) {
-        let kind = Kind::try_from(record.op).ok();
-        let cpu = (record.cpu != Record::ANY_CPU).then_some(CpuId(record.cpu));
-        if record.value == 0 {
-            self.losses.uncounted += 1;
-        } else {
-            for count in
-                [self.losses.by_kind.entry(kind).or_default(), self.losses.by_cpu.entry(cpu).or_default()]
-            {
-                *count = count.saturating_add(record.value);
-            }
-        }
-        match kind {
-            // A read changes nothing; these others change nothing that is kept here.
-            Some(Kind::Read | Kind::TlbFlush | Kind::Fault | Kind::TaskName | Kind::Stack) => {}
-            // The sections are what they were, but an entry may have been written again, or a queue flushed.
-            Some(Kind::Write | Kind::Rmw | Kind::Switch) => self.forget_writes(),
-            Some(Kind::Section | Kind::TaskExit | Kind::Lost) | None => self.forget_sections(),
-        }
-    }
-
-    fn forget_writes(&mut self) {
-        for id in self.sections.ids() {
-            self.drop_writes(id);
-        }
-    }
-
-    fn forget_sections(&mut self) {
-        for id in self.sections.ids() {
-            self.drop_writes(id);
-            self.sections.close(id);
-        }
-    }
-
-    /// Everything that the section has pending is in memory now.
-    fn flush(&mut self, id: SectionId) {
+    /// Everything that the section has pending is in memory now. Returns how many entries that were.
+    fn flush(&mut self, id: SectionId) -> u64 {
         let entries = self.drop_writes(id);
         self.statistics.batch_sizes.add(entries);
+        entries
     }
 
     /// Takes the section's writes out of the table. Returns how many entries they had.
@@ -434,77 +416,5 @@ impl Engine {
         for write in &self.sections.get(id).writes {
             self.pending.settle(*write, profiles);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use lazymmu_abi::Flags;
-
-    use super::*;
-    use crate::profile::ProfileId;
-
-    fn record(kind: Kind, op: Op, value: u64) -> Record {
-        let flags = Flags::VALUE | Flags::MEMORY;
-        Record {
-            tid: 1,
-            entry: 0x1000,
-            count: 1,
-            value,
-            kind: kind as u8,
-            op: op as u8,
-            flags,
-            ..Record::default()
-        }
-    }
-
-    /// No architecture flushes before an operation today, so the tables do not exercise it.
-    #[test]
-    fn an_operation_may_empty_the_queue_first_on_some_profiles() {
-        let mut engine = Engine::new(Config::default());
-        let flushes = ProfileMask::NONE.with(ProfileId::XenPv);
-        engine.masks.flushes_first[Op::WrprotectPtes as usize] = flushes;
-        engine.process(&record(Kind::Section, Op::Enter, 1));
-        engine.process(&record(Kind::Write, Op::SetPtes, 5));
-        engine.process(&record(Kind::Rmw, Op::WrprotectPtes, 5));
-        engine.process(&record(Kind::Read, Op::PtepGet, 5));
-        let breaks: Vec<_> = engine.occurrences().iter().map(|found| found.breaks).collect();
-        let strict = ProfileMask::NONE.with(ProfileId::Strict);
-        assert_eq!(breaks, [strict, strict], "the queue of xen-pv is empty for both");
-    }
-
-    #[test]
-    fn a_watched_engine_tells_every_hazard_by_itself() {
-        let mut engine = Engine::new(Config::default());
-        engine.process(&record(Kind::Section, Op::Enter, 1));
-        engine.process(&record(Kind::Write, Op::SetPtes, 5));
-        engine.process(&record(Kind::Read, Op::PtepGet, 5));
-        assert_eq!(engine.take_hazards(), [], "nobody asked for that one");
-        engine.watch();
-        for _ in 0..2 {
-            engine.process(&Record { tgid: 7, ..record(Kind::Read, Op::PtepGet, 5) });
-        }
-        let hazards = engine.take_hazards();
-        let parties: Vec<_> = hazards
-            .iter()
-            .map(|hazard| {
-                (hazard.example.process, hazard.example.write_process, hazard.example.write_task.tid())
-            })
-            .collect();
-        assert_eq!(parties, [(ProcessId(7), ProcessId(0), 1); 2]);
-        assert_eq!(engine.take_hazards(), []);
-        assert!(engine.in_section(TaskId::of(&record(Kind::Read, Op::PtepGet, 5))));
-    }
-
-    #[test]
-    fn a_section_that_ended_leaves_no_state() {
-        let mut engine = Engine::new(Config::default());
-        for _ in 0..1000 {
-            engine.process(&record(Kind::Section, Op::Enter, 1));
-            engine.process(&record(Kind::Write, Op::SetPtes, 5));
-            engine.process(&record(Kind::Section, Op::Leave, 0));
-        }
-        assert!(engine.pending.is_empty());
-        assert!(engine.sections.ids().is_empty());
     }
 }

@@ -25,14 +25,16 @@
 //!
 //! * [`profile`]: what each architecture defers, one table per architecture;
 //! * [`rules`]: one file per rule, with its text;
-//! * `section`: the mode of a task; `pending`: the writes that wait; `occurrence`: findings while they add up;
+//! * `section`: the mode of a task; `cpus`: that of a CPU; `pending`: the writes that wait; `occurrence`: findings while they add up;
 //! * [`Outcome::classes`]: findings grouped for people.
 
 #![forbid(unsafe_code)]
 
 mod class;
 mod config;
+mod cpus;
 mod engine;
+mod nests;
 mod occurrence;
 mod outcome;
 mod pending;
@@ -47,7 +49,8 @@ mod value;
 pub use class::{Class, ProfileVerdict, Site, StackNames, State, without_suffixes};
 pub use config::{Arch, Config};
 pub use engine::Engine;
-pub use occurrence::{Example, Hazard, Occurrence, Place, Proof};
+pub use occurrence::{Example, Hazard, Occurrence, Place, Proof, Written};
 pub use outcome::{Gap, Losses, Outcome, Reason, Verdict};
+pub use rules::Breach;
 pub use statistics::{BatchSizes, Statistics};
 pub use types::{CpuId, EntryAddr, Nanos, ProcessId, StackId, TaskId, TaskName};

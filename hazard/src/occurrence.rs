@@ -5,10 +5,10 @@
 
 use rustc_hash::FxHashMap;
 
-use lazymmu_abi::Context;
+use lazymmu_abi::{Context, Kind};
 
 use crate::profile::ProfileMask;
-use crate::rules::RuleId;
+use crate::rules::{Breach, RuleId};
 use crate::types::{CpuId, EntryAddr, Nanos, ProcessId, StackId, TaskId, TaskName};
 
 /// What makes two hazards the same occurrence.
@@ -16,18 +16,22 @@ use crate::types::{CpuId, EntryAddr, Nanos, ProcessId, StackId, TaskId, TaskName
 pub struct Place {
     /// The rule that is broken.
     pub rule: RuleId,
-    /// The byte of the operation that wrote.
-    pub write_op: u8,
-    /// The byte of the operation that came too early.
+    /// What is wrong, where it is no access that meets a pending write.
+    pub breach: Option<Breach>,
+    /// The byte of the operation that wrote; `None` if no pending write has to do with it.
+    pub write_op: Option<u8>,
+    /// The kind of record of the access.
+    pub access_kind: Kind,
+    /// The byte of the operation that came too early, or at the wrong place.
     pub access_op: u8,
-    /// The byte of the level of the entry.
+    /// The byte of the level of the entry; 0 if it is no entry.
     pub level: u8,
-    /// The stack of the write.
-    pub write: StackId,
+    /// The stack of the write, if there is one.
+    pub write: Option<StackId>,
     /// The stack of the access.
     pub access: StackId,
-    /// The stack of the call that entered the section.
-    pub opener: StackId,
+    /// The stack of the call that entered the section; `None` outside of one.
+    pub opener: Option<StackId>,
 }
 
 /// What the values say.
@@ -47,12 +51,8 @@ pub enum Proof {
 pub struct Example {
     /// When the access was, since the first record.
     pub time: Nanos,
-    /// When the write was, since the first record.
-    pub write_time: Nanos,
     /// Where the access ran.
     pub cpu: CpuId,
-    /// Where the write ran.
-    pub write_cpu: CpuId,
     /// The context of the access.
     pub context: Context,
     /// The task of the access.
@@ -61,14 +61,10 @@ pub struct Example {
     pub process: ProcessId,
     /// Its name, if it was told.
     pub name: Option<TaskName>,
-    /// The task of the write.
-    pub write_task: TaskId,
-    /// Its process.
-    pub write_process: ProcessId,
-    /// Its name at the access, if it was told.
-    pub write_name: Option<TaskName>,
-    /// The entry.
-    pub entry: EntryAddr,
+    /// The write that was pending, if there was one.
+    pub write: Option<Written>,
+    /// The entry; `None` if it is not about one.
+    pub entry: Option<EntryAddr>,
     /// What the write put there.
     pub pending: Option<u64>,
     /// What the access got.
@@ -77,6 +73,21 @@ pub struct Example {
     pub memory: Option<u64>,
     /// What the values say.
     pub proof: Proof,
+}
+
+/// Who wrote, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// When the write was, since the first record.
+    pub time: Nanos,
+    /// Where it ran.
+    pub cpu: CpuId,
+    /// The task.
+    pub task: TaskId,
+    /// Its process.
+    pub process: ProcessId,
+    /// Its name at the access, if it was told.
+    pub name: Option<TaskName>,
 }
 
 /// One hazard by itself.
@@ -112,13 +123,24 @@ pub struct Occurrence {
 pub(crate) struct Occurrences {
     by_place: FxHashMap<Place, usize>,
     all: Vec<Occurrence>,
+    /// Hazards between two tasks, until it is certain that no flush in between was lost.
+    held: Vec<Hazard>,
+    /// Whether nothing is held back.
+    eager: bool,
     /// Every hazard by itself since it was last emptied, if someone watches.
     log: Option<Vec<Hazard>>,
 }
 
+/// More hazards than this are not held back at one time; they would be counts of the same places.
+const MAX_HELD: usize = 4096;
+
 impl Occurrences {
     pub(crate) fn watch(&mut self) {
         self.log.get_or_insert_default();
+    }
+
+    pub(crate) fn hold_nothing(&mut self) {
+        self.eager = true;
     }
 
     pub(crate) fn take_log(&mut self) -> Vec<Hazard> {
@@ -149,6 +171,40 @@ impl Occurrences {
             occurrence.proven += 1;
             occurrence.first_proven.get_or_insert(example);
         }
+    }
+
+    /// Holds back a hazard with the write of another task. Whether that task's CPU lost the record of a flush is told
+    /// only by the next record from there, which is at the latest the task's own next one.
+    pub(crate) fn hold(&mut self, hazard: Hazard) {
+        if self.eager {
+            self.add(hazard.place, hazard.breaks, hazard.example);
+        } else if self.held.len() < MAX_HELD {
+            self.held.push(hazard);
+        }
+    }
+
+    /// Whether anything is held back.
+    #[inline]
+    pub(crate) fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// What is held back because of writes of that task is certain; because of any, if no task is given.
+    #[cold]
+    pub(crate) fn confirm(&mut self, writer: Option<TaskId>) {
+        let held = std::mem::take(&mut self.held);
+        for hazard in held {
+            if writer.is_none() || hazard.example.write.map(|write| write.task) == writer {
+                self.add(hazard.place, hazard.breaks, hazard.example);
+            } else {
+                self.held.push(hazard);
+            }
+        }
+    }
+
+    /// What is held back because of writes of that task is in doubt; because of any, if no task is given.
+    pub(crate) fn withdraw(&mut self, writer: Option<TaskId>) {
+        self.held.retain(|hazard| writer.is_some() && hazard.example.write.map(|write| write.task) != writer);
     }
 
     pub(crate) fn all(&self) -> &[Occurrence] {

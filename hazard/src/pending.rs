@@ -26,12 +26,16 @@ pub(crate) struct Write {
     pub(crate) first: EntryAddr,
     pub(crate) count: u16,
     pub(crate) op: u8,
+    /// The byte of the level of its entries.
+    pub(crate) level: u8,
     /// What the first entry was set to; `None` if the operation does not tell.
     pub(crate) value: Option<u64>,
     pub(crate) stack: StackId,
     pub(crate) opener: StackId,
     /// The profiles in which it still waits.
     pub(crate) waits: ProfileMask,
+    /// The profiles in which the store is done, but what belongs to it may wait.
+    pub(crate) late: ProfileMask,
     /// The number of the access that met it last.
     pub(crate) met_by: u64,
 }
@@ -109,6 +113,7 @@ impl Table {
     pub(crate) fn settle(&mut self, id: WriteId, profiles: ProfileMask) {
         let write = &mut self.writes[id.0 as usize];
         write.waits = write.waits.without(profiles);
+        write.late = write.late.without(profiles);
     }
 
     /// What is pending at `entry`.
@@ -255,10 +260,12 @@ mod tests {
             first: EntryAddr(first),
             count,
             op: 0,
+            level: 0,
             value: None,
             stack: StackId::NONE,
             opener: StackId::NONE,
             waits: ProfileMask::ALL,
+            late: ProfileMask::NONE,
             met_by: 0,
         }
     }

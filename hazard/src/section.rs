@@ -31,6 +31,10 @@ impl Mode {
     }
 }
 
+/// What a counter of the kernel holds after it was counted down from 0: they are bytes (struct lazy_mmu_state,
+/// include/linux/mm_types_task.h, 7.2).
+pub(crate) const UNDERFLOWN: u32 = 0xff;
+
 /// What a mode call did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -87,6 +91,15 @@ pub(crate) fn step(before: Option<Mode>, op: Op, counters: Option<Mode>) -> Step
 }
 
 fn with_counters(before: Option<Mode>, op: Op, after: Mode) -> Step {
+    // A leave too many. What the kernel takes for a section from then on is none.
+    if op == Op::Leave && after == (Mode { enable: UNDERFLOWN, pause: 0 }) {
+        let trust = if before.unwrap_or_default().enable == 0 { Trust::Sure } else { Trust::Gap };
+        return Step { mode: Mode::default(), effect: Effect::Nothing, trust };
+    }
+    // A resume too many: off for good, and nothing was flushed.
+    if op == Op::Resume && after.pause == UNDERFLOWN {
+        return Step { mode: after, effect: Effect::Nothing, trust: Trust::Sure };
+    }
     // Where nothing is known, assume what would have led here.
     let assumed = before.unwrap_or_else(|| before_of(op, after));
     let (expected, effect) = generic(assumed, op);
@@ -292,6 +305,17 @@ mod tests {
         assert_eq!(Mode::in_record(&record), Some(mode(1, 0)));
         assert_eq!(Mode::in_record(&Record { flags: 0, ..record }), None);
         assert_eq!(Mode::in_record(&Record { value: u64::from(u32::MAX), ..record }), None);
+    }
+
+    #[test]
+    fn a_call_too_many_counts_below_zero() {
+        let leave = step(None, Op::Leave, Some(mode(UNDERFLOWN, 0)));
+        assert_eq!((leave.mode, leave.effect, leave.trust), (mode(0, 0), Effect::Nothing, Trust::Sure));
+        let leave = step(Some(mode(1, 0)), Op::Leave, Some(mode(UNDERFLOWN, 0)));
+        assert_eq!((leave.mode, leave.trust), (mode(0, 0), Trust::Gap), "two leaves at once");
+        let resume = step(Some(mode(1, 0)), Op::Resume, Some(mode(1, UNDERFLOWN)));
+        assert_eq!((resume.mode, resume.effect), (mode(1, UNDERFLOWN), Effect::Nothing));
+        assert!(!resume.mode.active());
     }
 
     #[test]

@@ -3,10 +3,11 @@
 //! Only tasks inside a section are kept. Consecutive records of a CPU are mostly of one task, so each CPU remembers
 //! where it was last.
 
+use lazymmu_abi::Op;
 use rustc_hash::FxHashMap;
 
 use crate::pending::WriteId;
-use crate::section::Mode;
+use crate::section::{Effect, Mode, Step, Trust};
 use crate::types::{CpuId, StackId, TaskId, TaskName};
 
 /// An open section (the outermost of the task).
@@ -19,13 +20,46 @@ pub(crate) struct Section {
     pub(crate) opener: StackId,
     /// The task's writes since the last flush.
     pub(crate) writes: Vec<WriteId>,
+    /// What the rules want to know of it.
+    pub(crate) story: Story,
     /// Where the task's last record came from.
     cpu: CpuId,
     /// Whether the task was switched out since.
     pub(crate) switched_out: bool,
 }
 
+/// What happened in a section so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Story {
+    /// Whether the kernel keeps counters of the mode, which makes what is known of it certain.
+    pub(crate) counters: bool,
+    /// Whether something in the section could not be explained, so that calls may be missing.
+    pub(crate) doubtful: bool,
+    /// Whether changes may be missing, so that the counts are too low.
+    pub(crate) uncounted: bool,
+    /// Entries that were written or changed.
+    pub(crate) changed: u64,
+    /// Times that something pending was flushed before the end.
+    pub(crate) flushes: u64,
+    /// Enters since the pause that is in effect which have not been left; `None` if it was not seen to begin.
+    pub(crate) entered_paused: Option<u32>,
+}
+
 impl Section {
+    /// Takes note of a mode call after which the section goes on.
+    pub(crate) fn went_on(&mut self, op: Op, step: Step) {
+        let story = &mut self.story;
+        story.entered_paused = match (op, step.effect) {
+            _ if step.trust != Trust::Sure => None,
+            (_, Effect::Paused) => Some(0),
+            (_, Effect::Resumed) => None,
+            (Op::Enter, Effect::Nothing) => story.entered_paused.map(|count| count.saturating_add(1)),
+            (Op::Leave, Effect::Nothing) => story.entered_paused.map(|count| count.saturating_sub(1)),
+            _ => story.entered_paused,
+        };
+        self.mode = step.mode;
+    }
+
     /// Takes note of a record of the task. Returns false if the task is on another CPU now and no record told that it
     /// was switched out: then others may be missing as well.
     #[inline]
@@ -90,6 +124,7 @@ impl Sections {
                 mode,
                 opener,
                 writes: Vec::new(),
+                story: Story::default(),
                 cpu,
                 switched_out: false,
             });
@@ -98,6 +133,7 @@ impl Sections {
         let section = &mut self.store[index];
         (section.task, section.mode, section.opener) = (Some(task), mode, opener);
         (section.cpu, section.switched_out) = (cpu, false);
+        section.story = Story::default();
         self.by_task.insert(task, index);
         self.remember(cpu, index);
         SectionId(index)

@@ -31,6 +31,13 @@ impl fmt::Display for EntryAddr {
     }
 }
 
+/// A range of virtual addresses; `end` is not in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct VirtRange {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+}
+
 /// A task. Each CPU has an idle task of its own, all with thread id 0, so those are told apart by the CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId(u64);

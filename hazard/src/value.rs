@@ -3,13 +3,18 @@
 //! The only place of the engine that knows an architecture's bits. An architecture that is not here is never
 //! compared, so nothing is ever called proven on it.
 
+use lazymmu_abi::Level;
+
 use crate::config::Arch;
+use crate::types::{EntryAddr, VirtRange};
 
 /// x86 bits, arch/x86/include/asm/pgtable_types.h (6.12 and 7.2): accessed (5) and dirty (6) are set by the
 /// processor; global (8) is added and removed by Xen PV.
 const X86_HARDWARE_BITS: u64 = (1 << 5) | (1 << 6) | (1 << 8);
 const X86_PRESENT: u64 = 1;
 const X86_PAGE_SHIFT: u32 = 12;
+/// 512 entries to a table.
+const X86_TABLE_SHIFT: u32 = 9;
 
 impl Arch {
     /// Whether the two values are the same but for the bits that hardware or a hypervisor changes; `None` if
@@ -18,6 +23,21 @@ impl Arch {
         match self {
             Self::X86_64 => Some((left ^ right) & !X86_HARDWARE_BITS == 0),
             Self::Other => None,
+        }
+    }
+
+    /// Whether an entry at that address can map a part of the range. The address tells only the place in its table, so
+    /// one of 512 unrelated entries can as well. Nothing is said of other architectures, whose tables differ.
+    pub(crate) const fn may_map(self, entry: EntryAddr, level: Level, range: VirtRange) -> bool {
+        let shift = X86_PAGE_SHIFT + X86_TABLE_SHIFT * (level as u32 - 1);
+        match self {
+            Self::X86_64 if shift < u64::BITS && range.start < range.end => {
+                let (first, last) = (range.start >> shift, (range.end - 1) >> shift);
+                let index = entry.0 / EntryAddr::SIZE;
+                // How far the entry is behind that of the first address, around the table.
+                index.wrapping_sub(first) % (1 << X86_TABLE_SHIFT) <= last - first
+            }
+            _ => false,
         }
     }
 
@@ -47,6 +67,24 @@ mod tests {
         assert_eq!(Arch::X86_64.same_entry(clean, clean ^ 0x2), Some(false), "writable counts");
         assert_eq!(Arch::X86_64.same_entry(clean, clean ^ 0x1000), Some(false), "the page counts");
         assert_eq!(Arch::Other.same_entry(clean, clean), None);
+    }
+
+    #[test]
+    fn an_entry_maps_what_its_place_in_the_table_says() {
+        let range = |start, end| VirtRange { start, end };
+        let may = |index: u64, level, range| {
+            Arch::X86_64.may_map(EntryAddr(0xffff_8880_0400_0000 + 8 * index), level, range)
+        };
+        let page = 0xffff_c900_0000_5000;
+        assert!(may(5, Level::Pte, range(page, page + 1)));
+        assert!(!may(6, Level::Pte, range(page, page + 0x1000)));
+        assert!(may(6, Level::Pte, range(page, page + 0x1001)));
+        assert!(may(0, Level::Pte, range(page, page + (508 << 12))), "around the end of the table");
+        assert!(!may(4, Level::Pte, range(page, page + (508 << 12))));
+        assert!(may(4, Level::Pte, range(page, u64::MAX)));
+        assert!(may(0, Level::Pmd, range(page, page + 1)) && !may(5, Level::Pmd, range(page, page + 1)));
+        assert!(!may(5, Level::Pte, range(page, page)), "an empty range");
+        assert!(!Arch::Other.may_map(EntryAddr(40), Level::Pte, range(0x5000, 0x6000)));
     }
 
     #[test]

@@ -102,6 +102,8 @@ codes! {
         PmdpGetLockless = 4 "pmdp_get_lockless",
         /// `pudp_get`
         PudpGet = 5 "pudp_get",
+        /// A plain load of an entry, at the level that the record names. No hook of ours sees it; a scenario tells it.
+        RawRead = 6 "raw_read",
 
         /// `set_pte`, `set_pte_atomic`
         SetPte = 32 "set_pte",
@@ -127,6 +129,8 @@ codes! {
         SetPudAt = 42 "set_pud_at",
         /// `pud_clear`
         PudClear = 43 "pud_clear",
+        /// A plain store to an entry, at the level that the record names. As for `RawRead`.
+        RawWrite = 44 "raw_write",
 
         /// `ptep_get_and_clear`
         PtepGetAndClear = 64 "ptep_get_and_clear",
@@ -197,6 +201,11 @@ codes! {
         Pause = 131 "pause",
         /// `lazy_mmu_mode_resume`
         Resume = 132 "resume",
+        /// The architecture's own entering, where it is told apart from the generic one: from 7.0 on
+        /// `arch_enter_lazy_mmu_mode`, before it what a hypervisor's own calls of that are.
+        ArchEnter = 133 "arch_enter",
+        /// The same for leaving.
+        ArchLeave = 134 "arch_leave",
 
         /// The previous task gave up the CPU by its own will (`Switch`).
         Blocked = 160 "blocked",
@@ -210,11 +219,20 @@ codes! {
 pub struct OpInfo {
     /// The kind of record it comes in.
     pub kind: Kind,
-    /// The level of the entries it works on, if it works on entries.
+    /// The level of the entries it works on, if it works on entries of one level.
     pub level: Option<Level>,
 }
 
 impl Op {
+    /// Operations of the blocks above that the drop-in never reports: the numbers are theirs all the same.
+    pub const NOT_OF_THE_DROP_IN: &[Op] = &[Op::RawRead, Op::RawWrite, Op::ArchEnter, Op::ArchLeave];
+
+    /// Whether it goes around the accessors.
+    #[must_use]
+    pub const fn is_raw(self) -> bool {
+        matches!(self, Op::RawRead | Op::RawWrite)
+    }
+
     /// Kind and level, which the numbering keeps in blocks.
     #[must_use]
     pub const fn info(self) -> OpInfo {
@@ -250,6 +268,7 @@ impl Op {
             | Op::PudpInvalidate
             | Op::PudpSetAccessFlags
             | Op::PudpHugeClearFlush => Some(Level::Pud),
+            Op::RawRead | Op::RawWrite => None,
             _ => match kind {
                 Kind::Read | Kind::Write | Kind::Rmw => Some(Level::Pte),
                 _ => None,

@@ -11,6 +11,8 @@
 /// | `Write` | the first entry's address | what was written there | what memory held after it | entries |
 /// | `Rmw` | the first entry's address | the value that it replaced | what memory held after it | entries |
 /// | `Switch` | 0 | the tid of the next task | the state of the previous task | 0 |
+/// | `TlbFlush` | start of the virtual range | its end (exclusive) | the `mm_struct`, 0 for the kernel's half | 0 |
+/// | `Fault` | the faulting kernel address | the processor's error code | 0 | 0 |
 /// | `TaskExit` | 0 | 0 | 0 | 0 |
 /// | `TaskName` | name, bytes 0 to 7 | name, bytes 8 to 15 | 0 | 0 |
 /// | `Lost` | 0 | how many records | 0 | 0 |
@@ -34,7 +36,7 @@ pub struct Record {
     pub value: u64,
     /// The raw value in memory at that instant.
     pub memory: u64,
-    /// Return address into the function that used the accessor.
+    /// Return address into the function that used the accessor; for a `Fault`, the instruction that faulted.
     pub caller: u64,
     /// Hash of the call stack that begins at `caller`; 0 if none was taken.
     pub stack: u64,

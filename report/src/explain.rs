@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use lazymmu_hazard::profile::{Does, Ops, PROFILES, Profile, Row, Source};
+use lazymmu_hazard::profile::{
+    Does, FlushOn, Happening, Ops, PROFILES, Profile, ProfileId, QueueOf, Row, Source,
+};
 use lazymmu_hazard::rules::{RULES, RuleId};
 
 use crate::style::{Role, Style};
@@ -27,7 +29,7 @@ pub fn explain(rule: RuleId, style: Style) -> String {
 pub fn list_rules(style: Style) -> String {
     let mut text = String::new();
     for rule in &RULES {
-        let name = style.paint(Role::Name, &format!("{:<14}", rule.info.name));
+        let name = style.paint(Role::Name, &format!("{:<19}", rule.info.name));
         let _ = writeln!(text, "{name} {}", rule.info.title);
     }
     text
@@ -37,6 +39,19 @@ pub fn list_rules(style: Style) -> String {
 #[must_use]
 pub fn list_profiles(style: Style) -> String {
     PROFILES.iter().map(|profile| profile_text(profile, style)).collect::<Vec<_>>().join("\n")
+}
+
+/// The table of one profile; `None` if there is none of that name.
+#[must_use]
+pub fn explain_profile(name: &str, style: Style) -> Option<String> {
+    let found = ProfileId::ALL.into_iter().map(ProfileId::profile).find(|profile| profile.name == name)?;
+    Some(profile_text(found, style))
+}
+
+/// The names of the profiles.
+#[must_use]
+pub fn profile_names() -> Vec<&'static str> {
+    PROFILES.iter().map(|profile| profile.name).collect()
 }
 
 fn profile_text(profile: &Profile, style: Style) -> String {
@@ -49,8 +64,19 @@ fn profile_text(profile: &Profile, style: Style) -> String {
         }
     }
     for flush in profile.flushes {
-        let _ = writeln!(text, "  flushed by itself ({:?})", flush.on);
+        let _ = writeln!(text, "  flushed by itself: {}", flush_on(flush.on));
         for line in wrap(&source(flush.source), 4) {
+            let _ = writeln!(text, "{line}");
+        }
+    }
+    let _ = writeln!(text, "  {}", queue_of(profile.queue.of));
+    for line in wrap(profile.queue.why, 4).into_iter().chain(wrap(&source(profile.queue.source), 4)) {
+        let _ = writeln!(text, "{line}");
+    }
+    for event in profile.events {
+        let breaks = if event.breaks { "breaks" } else { "does no harm" };
+        let _ = writeln!(text, "  {}: {breaks}", style.paint(Role::Name, happening(event.on)));
+        for line in wrap(event.why, 4).into_iter().chain(wrap(&source(event.source), 4)) {
             let _ = writeln!(text, "{line}");
         }
     }
@@ -71,6 +97,41 @@ fn does(does: Does) -> &'static str {
         Does::FlushesFirst => "flushes first",
         Does::ReadsMemory => "reads memory",
         Does::InOrder => "in order with the queue",
+        Does::Nothing => "nothing",
+    }
+}
+
+fn flush_on(on: FlushOn) -> String {
+    match on {
+        FlushOn::ContextSwitch => "at a context switch".to_owned(),
+        FlushOn::BatchFull => "when the batch is full".to_owned(),
+        FlushOn::InterruptWrite(ops) => {
+            let ops: Vec<_> = ops.iter().map(|op| op.name()).collect();
+            format!("before these from an interrupt: {}", ops.join(", "))
+        }
+    }
+}
+
+fn queue_of(of: QueueOf) -> &'static str {
+    match of {
+        QueueOf::Unspecified => "whose the queue is, is not said",
+        QueueOf::Cpu => "each CPU has a queue",
+        QueueOf::Task => "each task has a queue",
+    }
+}
+
+fn happening(on: Happening) -> &'static str {
+    match on {
+        Happening::InnerLeave => "a section inside another ends (before 7.0)",
+        Happening::WrongOnCpu => "the mode of a CPU is not that of its task",
+        Happening::Sleep => "a task blocks",
+        Happening::InterruptCall => "an interrupt calls the mode (before 7.0)",
+        Happening::InterruptWrite => "an interrupt writes an entry (before 7.0)",
+        Happening::Use => "a mapping is used whose entry is pending",
+        Happening::TlbFlush => "the TLB is flushed for a pending entry",
+        Happening::Unpaired => "enters and leaves do not pair",
+        Happening::Off => "the mode is off inside a section",
+        Happening::Waste => "a section has nothing to batch",
     }
 }
 

@@ -131,7 +131,8 @@ fn by_cpu(losses: &BTreeMap<String, u64>) -> String {
 }
 
 fn verdict(report: &Report, text: &mut Text) {
-    let total: u64 = report.findings.iter().map(|finding| finding.count).sum();
+    let errors: Vec<_> = report.findings.iter().filter(|finding| finding.is_error()).collect();
+    let total: u64 = errors.iter().map(|finding| finding.count).sum();
     let selected = if report.filter.is_some() { " that the filter selects" } else { "" };
     let suppressed = match report.suppressed.len() {
         0 => String::new(),
@@ -140,7 +141,7 @@ fn verdict(report: &Report, text: &mut Text) {
     let (role, words) = match report.verdict {
         "clean" => (Role::Good, format!("clean: no hazard{selected}{suppressed}")),
         "hazards" => {
-            let classes = plural(report.findings.len() as u64, "hazard", "hazards");
+            let classes = plural(errors.len() as u64, "hazard", "hazards");
             (Role::Bad, format!("{classes}, seen {}{suppressed}", times(total)))
         }
         other => {

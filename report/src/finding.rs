@@ -1,7 +1,8 @@
 //! One finding of the report.
 
-use lazymmu_abi::{Context, Level};
-use lazymmu_hazard::{Class, Proof, StackId};
+use lazymmu_abi::{Context, Kind, Level, Op};
+use lazymmu_hazard::rules::Severity;
+use lazymmu_hazard::{Class, Proof};
 use lazymmu_trace::Symbols;
 use serde::Serialize;
 
@@ -20,6 +21,8 @@ pub struct Finding {
     pub title: &'static str,
     /// The same for the same bug in every trace: 16 hexadecimal digits.
     pub fingerprint: String,
+    /// What exactly is wrong, where it is no access that meets a pending write.
+    pub what: Option<&'static str>,
     /// `latent` or `proven`.
     pub state: &'static str,
     /// How many hazards.
@@ -32,12 +35,12 @@ pub struct Finding {
     pub level: Option<&'static str>,
     /// What each architecture's profile says.
     pub profiles: Vec<ProfileLine>,
-    /// The write that was pending.
-    pub write: Site,
-    /// The access that came too early.
+    /// The write that was pending, if one was.
+    pub write: Option<Site>,
+    /// The access that came too early, or whatever else is wrong.
     pub access: Site,
-    /// The call that entered the section.
-    pub opener: Site,
+    /// The call that entered the section; `None` if it was in none.
+    pub opener: Option<Site>,
     /// One event in full.
     pub example: Example,
 }
@@ -66,25 +69,36 @@ pub struct Site {
     pub stack: Vec<StackFrame>,
 }
 
+impl Site {
+    /// Whether it only read.
+    pub(crate) fn is_read(&self) -> bool {
+        Op::ALL.iter().any(|op| op.name() == self.op && op.info().kind == Kind::Read)
+    }
+}
+
 /// One event in full.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Example {
     /// When the access was: ns since the first record.
     pub time_ns: u64,
-    /// When the write was.
-    pub write_time_ns: u64,
+    /// When the write was, if there was one.
+    pub write_time_ns: Option<u64>,
     /// The CPU of the access.
     pub cpu: u16,
     /// The CPU of the write.
-    pub write_cpu: u16,
+    pub write_cpu: Option<u16>,
     /// `task`, `softirq`, `hardirq` or `nmi`.
     pub context: &'static str,
     /// The thread id.
     pub tid: u32,
     /// The task's name.
     pub task: Option<String>,
-    /// The entry's address.
-    pub entry: String,
+    /// The thread id of the task that wrote.
+    pub write_tid: Option<u32>,
+    /// Its name.
+    pub write_task: Option<String>,
+    /// The entry's address; `None` if it is not about one.
+    pub entry: Option<String>,
     /// What the write put there.
     pub pending: Option<Value>,
     /// What the access got.
@@ -106,12 +120,27 @@ pub struct Value {
 }
 
 impl Finding {
+    /// Whether something is wrong; else it is advice.
+    pub(crate) fn is_error(&self) -> bool {
+        self.severity == Severity::Error.name()
+    }
+
+    /// What happened where, as a part of a sentence.
+    pub(crate) fn in_words(&self) -> String {
+        let access = format!("{} in {}", self.access.op, self.access.function);
+        match (self.what, &self.write) {
+            (Some(what), _) => format!("{what} ({access})"),
+            (None, Some(write)) => format!("{access} after {} in {}", write.op, write.function),
+            (None, None) => access,
+        }
+    }
+
     pub(crate) fn new(class: &Class, symbols: &Symbols, layout: PteLayout) -> Self {
         let info = class.rule.info();
-        let site = |function: &str, op, stack: StackId| Site {
-            function: function.to_owned(),
-            op,
-            stack: stack::frames(symbols, stack),
+        let site = |site: &lazymmu_hazard::Site| Site {
+            function: site.function.clone(),
+            op: site.op,
+            stack: stack::frames(symbols, site.stack),
         };
         let profile = |line: &lazymmu_hazard::ProfileVerdict| ProfileLine {
             name: line.profile.profile().name,
@@ -124,15 +153,16 @@ impl Finding {
             severity: info.severity.name(),
             title: info.title,
             fingerprint: format!("{:016x}", class.fingerprint),
+            what: class.breach.map(|breach| breach.what),
             state: class.state.name(),
             count: class.count,
             proven: class.proven,
             paths: class.paths,
             level: class.level.map(Level::name),
             profiles: class.profiles.iter().map(profile).collect(),
-            write: site(&class.write.function, class.write.op, class.write.stack),
-            access: site(&class.access.function, class.access.op, class.access.stack),
-            opener: site(&class.opener.function, class.opener.op, class.opener.stack),
+            write: class.write.as_ref().map(site),
+            access: site(&class.access),
+            opener: class.opener.as_ref().map(site),
             example: Example::new(&class.example, layout, class.level),
         }
     }
@@ -144,9 +174,9 @@ impl Example {
             |value: Option<u64>| value.map(|raw| Value { raw: hex(raw), decoded: layout.decode(raw, level) });
         Self {
             time_ns: example.time.0,
-            write_time_ns: example.write_time.0,
+            write_time_ns: example.write.map(|write| write.time.0),
             cpu: example.cpu.0,
-            write_cpu: example.write_cpu.0,
+            write_cpu: example.write.map(|write| write.cpu.0),
             context: match example.context {
                 Context::Task => "task",
                 Context::Softirq => "softirq",
@@ -155,7 +185,9 @@ impl Example {
             },
             tid: example.task.tid(),
             task: example.name.map(|name| name.to_string()),
-            entry: hex(example.entry.0),
+            write_tid: example.write.map(|write| write.task.tid()),
+            write_task: example.write.and_then(|write| write.name).map(|name| name.to_string()),
+            entry: example.entry.map(|entry| hex(entry.0)),
             pending: value(example.pending),
             seen: value(example.seen),
             memory: value(example.memory),

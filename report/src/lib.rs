@@ -25,7 +25,7 @@ pub mod what_if;
 mod wrap;
 
 pub use announce::announce;
-pub use explain::{explain, list_profiles, list_rules};
+pub use explain::{explain, explain_profile, list_profiles, list_rules, profile_names};
 pub use filter::{Filter, FilterError};
 pub use finding::{Example, Finding, ProfileLine, Site, Value};
 pub use pte::{Decoded, PteLayout};
@@ -97,7 +97,7 @@ pub struct FilterNote {
 impl Report {
     /// The version of the document. It changes when a field goes away or changes its meaning; new fields may come
     /// without.
-    pub const SCHEMA: u32 = 1;
+    pub const SCHEMA: u32 = 2;
 
     /// Puts the report together.
     #[must_use]

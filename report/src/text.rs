@@ -13,9 +13,10 @@ const RULER: &str = "===========================================================
 
 pub(crate) fn render(report: &Report, style: Style) -> String {
     let mut text = Text { style, out: String::new() };
-    for finding in &report.findings {
+    for finding in report.findings.iter().filter(|finding| finding.is_error()) {
         text.finding(finding);
     }
+    text.advice(report);
     suppress::write(report, &mut text);
     figures::write(report, &mut text);
     text.out
@@ -44,26 +45,54 @@ impl Text {
         self.line(&format!("{title}: {}", finding.title));
         self.state(finding);
 
-        let example = &finding.example;
         self.line("");
         self.line(&self.access(finding));
         self.stack(&finding.access);
-        self.line("");
-        let since = since(example);
-        let cpu = if example.cpu == example.write_cpu {
-            String::new()
-        } else {
-            format!(", on CPU {}", example.write_cpu)
-        };
-        self.line(&format!("Written{since} before by {}{cpu}:", self.paint(Role::Name, finding.write.op)));
-        self.stack(&finding.write);
-        self.line("");
-        self.line("In the section entered by:");
-        self.stack(&finding.opener);
+        self.written(finding);
+        if let Some(opener) = &finding.opener {
+            self.line("");
+            self.line("In the section entered by:");
+            self.stack(opener);
+        }
         self.values(finding);
         self.profiles(&finding.profiles);
         self.line(RULER);
         self.line("");
+    }
+
+    /// One line for each: who wants to know more finds it in the JSON.
+    fn advice(&mut self, report: &Report) {
+        let advice: Vec<_> = report.findings.iter().filter(|finding| !finding.is_error()).collect();
+        if advice.is_empty() {
+            return;
+        }
+        let title = self.paint(Role::Title, "Advice:");
+        self.line(&title);
+        for finding in advice {
+            let what = finding.what.unwrap_or(finding.title);
+            let opener = finding.opener.as_ref().unwrap_or(&finding.access);
+            let (rule, opener) =
+                (self.paint(Role::Name, finding.rule), self.paint(Role::Name, &opener.function));
+            self.line(&format!(" {rule}: {what}: {opener}, seen {}", figures::times(finding.count)));
+        }
+        self.line("");
+    }
+
+    fn written(&mut self, finding: &Finding) {
+        let Some(write) = &finding.write else { return };
+        let example = &finding.example;
+        let since = since(example);
+        let cpu = match example.write_cpu {
+            Some(cpu) if cpu != example.cpu => format!(", on CPU {cpu}"),
+            _ => String::new(),
+        };
+        let task = match example.write_tid {
+            Some(tid) if tid != example.tid => format!(" by {}", task(tid, example.write_task.as_deref())),
+            _ => String::new(),
+        };
+        self.line("");
+        self.line(&format!("Written{since} before{task} with {}{cpu}:", self.paint(Role::Name, write.op)));
+        self.stack(write);
     }
 
     fn state(&mut self, finding: &Finding) {
@@ -77,11 +106,16 @@ impl Text {
                 "latent: nothing went wrong here, as this kernel had not deferred the write",
             )
         } else {
-            self.paint(
-                Role::Doubt,
-                "latent: there are no values to compare, so nothing shows that it went wrong here",
-            )
+            let words = if finding.what.is_some() {
+                "latent: it was done, and nothing shows that anything went wrong by it here"
+            } else {
+                "latent: there are no values to compare, so nothing shows that it went wrong here"
+            };
+            self.paint(Role::Doubt, words)
         };
+        if let Some(what) = finding.what {
+            self.line(&format!("What was seen: {what}."));
+        }
         self.line(&state);
         let times = figures::times(*count);
         let paths = if *paths == 1 {
@@ -93,12 +127,18 @@ impl Text {
     }
 
     fn access(&self, finding: &Finding) -> String {
-        let Example { entry, cpu, tid, task, context, .. } = &finding.example;
+        let Example { entry, cpu, tid, task: name, context, .. } = &finding.example;
         let level = finding.level.map_or_else(|| "entry".to_owned(), str::to_uppercase);
-        let task = task.as_ref().map_or_else(|| format!("task {tid}"), |name| format!("{name}/{tid}"));
+        let entry = match (entry, finding.access.op) {
+            (None, _) => String::new(),
+            // What these work on is not the entry.
+            (Some(entry), "fault" | "tlb-flush") => format!(" for {level} {entry}"),
+            (Some(entry), _) => format!(" of {level} {entry}"),
+        };
+        let task = task(*tid, name.as_deref());
         let context = if *context == "task" { String::new() } else { format!(" in {context}") };
         let op = self.paint(Role::Name, finding.access.op);
-        format!("{op} of {level} {entry} by {task} on CPU {cpu}{context}:")
+        format!("{op}{entry} by {task} on CPU {cpu}{context}:")
     }
 
     fn stack(&mut self, site: &Site) {
@@ -138,8 +178,7 @@ impl Text {
         }
         self.line("");
         // The record of a read-modify-write has what memory held after it.
-        let (got, then) =
-            if finding.rule == "rmw-pending" { ("replaced", "after") } else { ("read", "memory") };
+        let (got, then) = if finding.access.is_read() { ("read", "memory") } else { ("replaced", "after") };
         for (name, value) in [("written", pending), (got, seen), (then, memory)] {
             let Some(value) = value else { continue };
             let same = name != "written" && pending.as_ref().is_some_and(|pending| pending.raw == value.raw);
@@ -179,13 +218,17 @@ impl Text {
     }
 }
 
+fn task(tid: u32, name: Option<&str>) -> String {
+    name.map_or_else(|| format!("task {tid}"), |name| format!("{name}/{tid}"))
+}
+
 fn words(value: &Value) -> String {
     value.decoded.as_ref().map_or_else(String::new, Decoded::line)
 }
 
 /// How long the write was before the access.
 fn since(example: &Example) -> String {
-    match example.time_ns.checked_sub(example.write_time_ns) {
+    match example.write_time_ns.and_then(|write| example.time_ns.checked_sub(write)) {
         Some(ns) if ns < 1_000 => format!(" {ns} ns"),
         Some(ns) if ns < 1_000_000 => format!(" {}.{} us", ns / 1_000, ns % 1_000 / 100),
         Some(ns) => format!(" {}.{} ms", ns / 1_000_000, ns % 1_000_000 / 100_000),

@@ -239,6 +239,8 @@ fn judge(records: &[Record], selection: Selection, symbols: &Symbols) -> Outcome
         engine.process(record);
         selection.take(&mut engine);
     }
+    engine.end();
+    selection.take(&mut engine);
     selection.outcome(engine.finish(), symbols)
 }
 

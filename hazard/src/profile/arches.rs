@@ -5,7 +5,9 @@
 
 use lazymmu_abi::{Kind, Op};
 
-use super::{Does, FlushOn, FlushRow, Ops, Profile, ProfileId, Row, Source};
+use super::{
+    Does, EventRow, FlushOn, FlushRow, Happening, Ops, Profile, ProfileId, Queue, QueueOf, Row, Source,
+};
 
 /// The operations on PMDs and PUDs.
 macro_rules! upper_levels {
@@ -36,6 +38,16 @@ macro_rules! upper_levels {
     };
 }
 
+/// A row for something that happens.
+macro_rules! event {
+    ($on:ident breaks, $why:literal, $source:expr) => {
+        EventRow { on: Happening::$on, breaks: true, why: $why, source: $source }
+    };
+    ($on:ident is_harmless, $why:literal, $source:expr) => {
+        EventRow { on: Happening::$on, breaks: false, why: $why, source: $source }
+    };
+}
+
 /// x86 as a Xen PV guest.
 pub(super) const XEN_PV: Profile = Profile {
     id: ProfileId::XenPv,
@@ -54,6 +66,12 @@ pub(super) const XEN_PV: Profile = Profile {
             does: Does::Queues,
             why: "the store is queued as a hypercall, as the table page of a running process is pinned",
             source: Source::Kernel("arch/x86/xen/mmu_pv.c:298 xen_set_pmd(), :482 xen_set_pud()"),
+        },
+        Row {
+            ops: Ops::These(&[Op::RawWrite]),
+            does: Does::AtOnce,
+            why: "page tables are read-only to a guest: the hypervisor takes the fault and stores at once",
+            source: Source::Kernel("arch/x86/xen/mmu_pv.c:344, the comment in __xen_set_pte()"),
         },
         Row {
             ops: Ops::These(&[Op::ModifyProtCommit]),
@@ -122,11 +140,73 @@ pub(super) const XEN_PV: Profile = Profile {
         },
         // From an interrupt set_pte() is a hypercall of its own that leaves the queue alone (mmu_pv.c:343).
         FlushRow {
-            on: FlushOn::InterruptWrite,
-            source: Source::Kernel(
-                "arch/x86/xen/mmu_pv.c:293, :383, :477: PMDs, PUDs and modify_prot_commit only",
-            ),
+            on: FlushOn::InterruptWrite(&[
+                Op::SetPmd,
+                Op::SetPmdAt,
+                Op::PmdClear,
+                Op::SetPud,
+                Op::PudClear,
+                Op::ModifyProtCommit,
+            ]),
+            source: Source::Kernel("arch/x86/xen/mmu_pv.c:293, :383, :477: xen_mc_issue() in an interrupt"),
         },
+    ],
+    queue: Queue {
+        of: QueueOf::Cpu,
+        why: "the hypervisor has not stored it yet, for any CPU",
+        source: Source::Kernel("arch/x86/xen/multicalls.c:55 mc_buffer"),
+    },
+    events: &[
+        event!(
+            InnerLeave is_harmless,
+            "Xen counts the sections of a CPU, so an inner leave flushes and the mode stays on",
+            Source::Kernel("arch/x86/include/asm/xen/hypervisor.h:77 enter_lazy(), 6.12.117")
+        ),
+        event!(
+            WrongOnCpu breaks,
+            "before 7.0 the mode is a state of the CPU, and leaving it where it is off is a BUG",
+            Source::Kernel("arch/x86/include/asm/xen/hypervisor.h:91 leave_lazy(), 6.12.117")
+        ),
+        event!(
+            Sleep is_harmless,
+            "a context switch flushes the queue, and the mode is entered again afterwards",
+            Source::Kernel("arch/x86/xen/enlighten_pv.c:420 xen_start_context_switch()")
+        ),
+        event!(
+            InterruptCall is_harmless,
+            "Xen counts the sections of a CPU, those of interrupts too",
+            Source::Kernel("arch/x86/include/asm/xen/hypervisor.h:77 enter_lazy(), 6.12.117")
+        ),
+        event!(
+            InterruptWrite is_harmless,
+            "in an interrupt the mode counts as off, and the write is a hypercall of its own",
+            Source::Kernel("arch/x86/xen/enlighten_pv.c:142 xen_get_lazy_mode(), 6.12.117")
+        ),
+        event!(
+            Use breaks,
+            "the mapping is not there before the hypervisor has stored the entry",
+            Source::Kernel("arch/x86/xen/mmu_pv.c:323 xen_batched_set_pte()")
+        ),
+        event!(
+            TlbFlush is_harmless,
+            "the flush is queued behind the stores",
+            Source::Kernel("arch/x86/xen/mmu_pv.c:1369 xen_flush_tlb_multi(), :1312, :1332")
+        ),
+        event!(
+            Unpaired breaks,
+            "the counter is wrong from then on: stores wait that nobody flushes, or the mode is never on",
+            Source::Kernel("include/linux/pgtable.h:287 lazy_mmu_mode_disable()")
+        ),
+        event!(
+            Off is_harmless,
+            "with the mode off every store is a hypercall of its own",
+            Source::Kernel("arch/x86/xen/mmu_pv.c:341 __xen_set_pte()")
+        ),
+        event!(
+            Waste is_harmless,
+            "a batch of one costs no more than one hypercall",
+            Source::Kernel("arch/x86/xen/multicalls.c:142 xen_mc_flush()")
+        ),
     ],
 };
 
@@ -151,6 +231,12 @@ pub(super) const S390: Profile = Profile {
             ),
         },
         Row {
+            ops: Ops::These(&[Op::RawWrite]),
+            does: Does::AtOnce,
+            why: "a plain store goes around the cache",
+            source: S390_SERIES,
+        },
+        Row {
             ops: Ops::Rest(Kind::Write),
             does: Does::Queues,
             why: "the store goes to the cache of the lazy MMU mode",
@@ -167,7 +253,7 @@ pub(super) const S390: Profile = Profile {
         },
         Row {
             ops: Ops::These(&[Op::PtepTrySet]),
-            does: Does::InOrder,
+            does: Does::Nothing,
             why: "s390 has no ptep_try_set(): the generic one does nothing",
             source: Source::Kernel("include/linux/pgtable.h:1092 ptep_try_set()"),
         },
@@ -194,6 +280,12 @@ pub(super) const S390: Profile = Profile {
             ),
         },
         Row {
+            ops: Ops::These(&[Op::RawRead]),
+            does: Does::ReadsMemory,
+            why: "a plain load goes around the cache",
+            source: S390_SERIES,
+        },
+        Row {
             ops: Ops::Rest(Kind::Read),
             does: Does::InOrder,
             why: "the accessor looks into the cache first; only a read around it (raw *ptep) is stale",
@@ -202,12 +294,25 @@ pub(super) const S390: Profile = Profile {
     ],
     // Preemption is off while the cache is in use, so there is no context switch inside a section.
     flushes: &[],
+    queue: Queue {
+        of: QueueOf::Cpu,
+        why: "the accessors look only into the cache of their own section",
+        source: S390_SERIES,
+    },
+    events: &[
+        event!(Sleep breaks, "entering the mode switches preemption off", S390_SERIES),
+        event!(
+            WrongOnCpu is_harmless,
+            "entering the mode switches preemption off, so no other task comes in between",
+            S390_SERIES
+        ),
+    ],
 };
 
 /// An architecture that stores to entries at once and only defers the work that belongs to the store.
 macro_rules! stores_at_once {
     ($id:ident, $name:literal, $title:literal, $summary:literal, $why:literal, $writes:literal, $rmws:literal,
-     $flushes:expr) => {
+     $flushes:expr, $queue:expr, $events:expr) => {
         Profile {
             id: ProfileId::$id,
             name: $name,
@@ -234,6 +339,8 @@ macro_rules! stores_at_once {
                 },
             ],
             flushes: $flushes,
+            queue: $queue,
+            events: $events,
         }
     };
 }
@@ -252,7 +359,44 @@ pub(super) const POWERPC_HASH: Profile = stores_at_once!(
         source: Source::Kernel(
             "arch/powerpc/mm/book3s64/hash_tlb.c:120 and :133: 192 entries, or another mm or page size"
         ),
-    }]
+    }],
+    Queue {
+        of: QueueOf::Cpu,
+        why: "the entry is in memory for every CPU",
+        source: Source::Kernel("arch/powerpc/include/asm/book3s/64/tlbflush-hash.h:22 ppc64_tlb_batch"),
+    },
+    &[
+        event!(
+            InnerLeave is_harmless,
+            "the inner leave flushes the batch and ends it; what follows is flushed at once, slowly but rightly",
+            Source::Kernel("arch/powerpc/include/asm/book3s/64/tlbflush-hash.h:44, 6.12.117")
+        ),
+        event!(
+            WrongOnCpu is_harmless,
+            "entering the mode switches preemption off, so no other task comes in between (since b9ef323ea168)",
+            Source::Kernel("arch/powerpc/include/asm/book3s/64/tlbflush-hash.h:26 arch_enter_lazy_mmu_mode()")
+        ),
+        event!(
+            Sleep breaks,
+            "entering the mode switches preemption off: this is a sleep in atomic context",
+            Source::Kernel("arch/powerpc/include/asm/book3s/64/tlbflush-hash.h:26 arch_enter_lazy_mmu_mode()")
+        ),
+        event!(
+            InterruptWrite breaks,
+            "the batch of the CPU is active for the interrupt too, so its flush waits for the section's end",
+            Source::Kernel("arch/powerpc/mm/book3s64/hash_tlb.c:104 hpte_need_flush(), 6.12.117")
+        ),
+        event!(
+            Unpaired breaks,
+            "each enter and leave changes the preemption count",
+            Source::Kernel("arch/powerpc/include/asm/book3s/64/tlbflush-hash.h:26 and :49")
+        ),
+        event!(
+            Off breaks,
+            "pause and resume change the preemption count as leave and enter do",
+            Source::Kernel("arch/powerpc/include/asm/book3s/64/tlbflush-hash.h:26 and :49")
+        ),
+    ]
 );
 
 /// sparc64.
@@ -267,7 +411,39 @@ pub(super) const SPARC64: Profile = stores_at_once!(
     &[FlushRow {
         on: FlushOn::BatchFull,
         source: Source::Kernel("arch/sparc/mm/tlb.c:114: 192 entries, or another mm or page size"),
-    }]
+    }],
+    Queue {
+        of: QueueOf::Cpu,
+        why: "the entry is in memory for every CPU",
+        source: Source::Kernel("arch/sparc/mm/tlb.c:78 tlb_batch_add_one()"),
+    },
+    &[
+        event!(
+            InnerLeave is_harmless,
+            "the inner leave flushes the batch and ends it; what follows is flushed at once, slowly but rightly",
+            Source::Kernel("arch/sparc/mm/tlb.c:62 arch_leave_lazy_mmu_mode(), 6.12.117")
+        ),
+        event!(
+            WrongOnCpu is_harmless,
+            "entering the mode switches preemption off, so no other task comes in between (since a1d416bf9faf)",
+            Source::Kernel("arch/sparc/mm/tlb.c:55 arch_enter_lazy_mmu_mode()")
+        ),
+        event!(
+            Sleep breaks,
+            "entering the mode switches preemption off: this is a sleep in atomic context",
+            Source::Kernel("arch/sparc/mm/tlb.c:55 arch_enter_lazy_mmu_mode()")
+        ),
+        event!(
+            Unpaired breaks,
+            "each enter and leave changes the preemption count",
+            Source::Kernel("arch/sparc/mm/tlb.c:55 and :71")
+        ),
+        event!(
+            Off breaks,
+            "pause and resume change the preemption count as leave and enter do",
+            Source::Kernel("arch/sparc/mm/tlb.c:55 and :71")
+        ),
+    ]
 );
 
 /// arm64.
@@ -282,5 +458,42 @@ pub(super) const ARM64: Profile = stores_at_once!(
     &[FlushRow {
         on: FlushOn::ContextSwitch,
         source: Source::Kernel("arch/arm64/kernel/process.c:750: a dsb at each switch"),
-    }]
+    }],
+    Queue {
+        of: QueueOf::Task,
+        why: "the entry is in memory for every CPU",
+        source: Source::Kernel("arch/arm64/include/asm/pgtable.h:63 queue_pte_barriers()"),
+    },
+    &[
+        event!(
+            WrongOnCpu is_harmless,
+            "no CPU has a state of the mode, and entering it does nothing",
+            Source::Kernel("arch/arm64/include/asm/pgtable.h:74 arch_enter_lazy_mmu_mode()")
+        ),
+        event!(
+            Sleep is_harmless,
+            "what waits is a flag of the task, and each context switch has a barrier",
+            Source::Kernel("arch/arm64/include/asm/pgtable.h:63 queue_pte_barriers(), kernel/process.c:750")
+        ),
+        event!(
+            InterruptWrite breaks,
+            "in 6.16 barriers waited in an interrupt too, until b81c688426a9",
+            Source::Unverified("the text of that commit; 6.12.117 has no mode on arm64")
+        ),
+        event!(
+            Use breaks,
+            "the barriers after stores to kernel mappings wait",
+            Source::Kernel("arch/arm64/include/asm/pgtable.h:63 queue_pte_barriers()")
+        ),
+        event!(
+            Unpaired breaks,
+            "the counter is wrong from then on: barriers wait that nobody issues, or the mode is never on",
+            Source::Kernel("include/linux/pgtable.h:287 lazy_mmu_mode_disable()")
+        ),
+        event!(
+            Off is_harmless,
+            "with the mode off every store has its barriers",
+            Source::Kernel("arch/arm64/include/asm/pgtable.h:63 queue_pte_barriers()")
+        ),
+    ]
 );

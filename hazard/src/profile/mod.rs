@@ -58,6 +58,70 @@ pub struct Profile {
     pub rows: &'static [Row],
     /// What empties the queue besides leave, inner leave, flush and pause.
     pub flushes: &'static [FlushRow],
+    /// Where the queue is.
+    pub queue: Queue,
+    /// What comes of things that happen to the mode or inside a section. What is not named does no harm that is known.
+    pub events: &'static [EventRow],
+}
+
+/// Where a queue is, and who sees what is in it.
+#[derive(Debug)]
+pub struct Queue {
+    /// Whose it is.
+    pub of: QueueOf,
+    /// What that means for an access that comes from elsewhere, as a clause.
+    pub why: &'static str,
+    /// Where that was read.
+    pub source: Source,
+}
+
+/// Whose queue it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueOf {
+    /// The contract does not say.
+    Unspecified,
+    /// Each CPU has one.
+    Cpu,
+    /// Each task has one.
+    Task,
+}
+
+/// What comes of something that happens.
+#[derive(Debug)]
+pub struct EventRow {
+    /// What happens.
+    pub on: Happening,
+    /// Whether that breaks anything.
+    pub breaks: bool,
+    /// Why, as a clause for the report.
+    pub why: &'static str,
+    /// Where that was read.
+    pub source: Source,
+}
+
+/// Something that happens to the mode, or inside a section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Happening {
+    /// Before 7.0: an inner section ends.
+    InnerLeave,
+    /// The mode is entered or left twice on a CPU, or found on by another task.
+    WrongOnCpu,
+    /// The task blocks.
+    Sleep,
+    /// Before 7.0: an interrupt calls the mode.
+    InterruptCall,
+    /// Before 7.0: an interrupt writes an entry.
+    InterruptWrite,
+    /// A mapping is used that a write still waits for.
+    Use,
+    /// The TLB is flushed for an entry whose write waits.
+    TlbFlush,
+    /// Enters and leaves do not pair.
+    Unpaired,
+    /// Pauses and resumes do not pair, or the mode is off inside a section.
+    Off,
+    /// A section gains nothing.
+    Waste,
 }
 
 /// What happens to some operations.
@@ -93,8 +157,10 @@ pub enum Does {
     FlushesFirst,
     /// It only reads memory, whatever is in the queue.
     ReadsMemory,
-    /// It sees what the queue holds, and what it stores joins the queue: nothing can go wrong.
+    /// It sees what the queue of its own section holds, and what it stores joins that queue: nothing can go wrong there.
     InOrder,
+    /// It does nothing there.
+    Nothing,
 }
 
 /// Something that empties the queue by itself.
@@ -111,8 +177,8 @@ pub struct FlushRow {
 pub enum FlushOn {
     /// The task is switched out.
     ContextSwitch,
-    /// An interrupt on the same CPU writes an entry. The engine does not count on it, as it depends on the operation.
-    InterruptWrite,
+    /// An interrupt on the same CPU writes an entry with one of these operations: the queue goes first.
+    InterruptWrite(&'static [Op]),
     /// The queue is full. The engine does not count on it: whether it happens between two accesses depends on what
     /// else was in the queue.
     BatchFull,
@@ -145,6 +211,24 @@ pub(crate) fn row_of(profile: &'static Profile, op: Op) -> &'static Row {
     };
     profile.rows.iter().find(names).unwrap_or(&NO_ENTRY)
 }
+
+/// What the profile says of something that happens.
+pub(crate) fn event_of(profile: &'static Profile, on: Happening) -> &'static EventRow {
+    profile.events.iter().find(|row| row.on == on).unwrap_or(&NO_HARM)
+}
+
+/// The profiles on which it breaks something.
+pub(crate) fn broken_by(on: Happening) -> ProfileMask {
+    profiles(|profile| event_of(profile, on).breaks)
+}
+
+/// What no table names.
+static NO_HARM: EventRow = EventRow {
+    on: Happening::Waste,
+    breaks: false,
+    why: "nothing is known to go wrong there",
+    source: Source::Unverified("no row of the table names it"),
+};
 
 /// What mode calls and switches do to entries.
 static NO_ENTRY: Row = Row {
@@ -207,10 +291,16 @@ pub(crate) struct Masks {
     pub(crate) queues: [ProfileMask; 256],
     /// Where the operation sees memory although something waits for the entry.
     pub(crate) sees_memory: [ProfileMask; 256],
+    /// The same if it comes from another task than that whose section holds it.
+    pub(crate) sees_memory_elsewhere: [ProfileMask; 256],
     /// Where the operation empties the queue before it works.
     pub(crate) flushes_first: [ProfileMask; 256],
+    /// Where the operation empties the queue of the section that it comes into as an interrupt.
+    pub(crate) flushes_in_interrupt: [ProfileMask; 256],
     /// Where a context switch empties the queue.
     pub(crate) on_switch: ProfileMask,
+    /// Where the store is done but what belongs to it waits, so that a use of the mapping may come too early.
+    pub(crate) late: ProfileMask,
 }
 
 impl Masks {
@@ -218,8 +308,11 @@ impl Masks {
         let mut masks = Self {
             queues: [ProfileMask::NONE; 256],
             sees_memory: [ProfileMask::NONE; 256],
+            sees_memory_elsewhere: [ProfileMask::NONE; 256],
             flushes_first: [ProfileMask::NONE; 256],
-            on_switch: flushed_by(FlushOn::ContextSwitch),
+            flushes_in_interrupt: [ProfileMask::NONE; 256],
+            on_switch: profiles(|profile| profile.flushes.iter().any(|row| row.on == FlushOn::ContextSwitch)),
+            late: broken_by(Happening::Use),
         };
         for id in ProfileId::ALL {
             for op in Op::ALL {
@@ -236,16 +329,23 @@ impl Masks {
                 if matches!(does, Does::Queues | Does::AtOnce | Does::ReadsMemory) {
                     add(&mut masks.sees_memory);
                 }
+                if does != Does::Nothing {
+                    add(&mut masks.sees_memory_elsewhere);
+                }
+                let goes_first =
+                    |row: &FlushRow| matches!(row.on, FlushOn::InterruptWrite(ops) if ops.contains(op));
+                if id.profile().flushes.iter().any(goes_first) {
+                    add(&mut masks.flushes_in_interrupt);
+                }
             }
         }
         masks
     }
 }
 
-fn flushed_by(event: FlushOn) -> ProfileMask {
-    ProfileId::ALL.into_iter().fold(ProfileMask::NONE, |mask, id| {
-        if id.profile().flushes.iter().any(|row| row.on == event) { mask.with(id) } else { mask }
-    })
+fn profiles(has: impl Fn(&'static Profile) -> bool) -> ProfileMask {
+    let all = ProfileId::ALL.into_iter().filter(|id| has(id.profile()));
+    all.fold(ProfileMask::NONE, ProfileMask::with)
 }
 
 #[cfg(test)]
@@ -292,6 +392,23 @@ mod tests {
         for op in Op::ALL {
             let queues = masks.queues[*op as usize];
             assert!(queues.is_empty() || queues.has(Strict), "{op:?}");
+        }
+    }
+
+    #[test]
+    fn what_breaks_anywhere_breaks_the_contract() {
+        for row in PROFILES.iter().flat_map(|profile| profile.events).filter(|row| row.breaks) {
+            assert!(broken_by(row.on).has(Strict), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn no_event_is_named_twice() {
+        for profile in &PROFILES {
+            for (number, row) in profile.events.iter().enumerate() {
+                let twice = profile.events[..number].iter().any(|other| other.on == row.on);
+                assert!(!twice && !row.why.is_empty(), "{}: {row:?}", profile.name);
+            }
         }
     }
 

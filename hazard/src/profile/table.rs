@@ -3,7 +3,7 @@
 use lazymmu_abi::{Kind, Op};
 
 use super::arches;
-use super::{Does, Ops, Profile, ProfileId, Row, Source};
+use super::{Does, EventRow, Happening, Ops, Profile, ProfileId, Queue, QueueOf, Row, Source};
 
 /// All profiles.
 pub static PROFILES: [Profile; 6] =
@@ -21,6 +21,12 @@ const STRICT: Profile = Profile {
     title: "the written contract",
     summary: "any write may wait until the mode is left or flushed",
     rows: &[
+        Row {
+            ops: Ops::These(&[Op::RawWrite]),
+            does: Does::AtOnce,
+            why: "a plain store is done at once",
+            source: CONTRACT,
+        },
         Row {
             ops: Ops::Rest(Kind::Write),
             does: Does::Queues,
@@ -55,4 +61,67 @@ const STRICT: Profile = Profile {
         },
     ],
     flushes: &[],
+    queue: Queue { of: QueueOf::Unspecified, why: "nobody is told of what waits", source: CONTRACT },
+    events: &[
+        EventRow {
+            on: Happening::InnerLeave,
+            breaks: true,
+            why: "before 7.0 sections must not nest",
+            source: Source::Kernel("include/linux/pgtable.h:210, 6.12.117"),
+        },
+        EventRow {
+            on: Happening::WrongOnCpu,
+            breaks: true,
+            why: "the architecture must be robust against preemption and migration inside a section",
+            source: Source::Kernel("include/linux/pgtable.h:212 (6.12.117: :208)"),
+        },
+        EventRow {
+            on: Happening::Sleep,
+            breaks: true,
+            why: "an architecture may switch preemption off, so nothing may sleep while the mode is active",
+            source: Source::Kernel("include/linux/pgtable.h:214"),
+        },
+        EventRow {
+            on: Happening::InterruptCall,
+            breaks: true,
+            why: "before 7.0 the mode cannot be used in an interrupt",
+            source: Source::Kernel("include/linux/pgtable.h:211, 6.12.117"),
+        },
+        EventRow {
+            on: Happening::InterruptWrite,
+            breaks: true,
+            why: "before 7.0 the mode is on for the interrupt too, and the write may wait for the section's end",
+            source: Source::Kernel("include/linux/pgtable.h:211, 6.12.117"),
+        },
+        EventRow {
+            on: Happening::Use,
+            breaks: true,
+            why: "what uses the mapping may come before the write",
+            source: CONTRACT,
+        },
+        EventRow {
+            on: Happening::TlbFlush,
+            breaks: true,
+            why: "after the flush the processor may load the old entry again, until the write is there",
+            source: CONTRACT,
+        },
+        EventRow {
+            on: Happening::Unpaired,
+            breaks: true,
+            why: "each enter must be paired with one leave",
+            source: Source::Kernel("include/linux/pgtable.h:255 and :281"),
+        },
+        EventRow {
+            on: Happening::Off,
+            breaks: true,
+            why: "each pause must be paired with one resume",
+            source: Source::Kernel("include/linux/pgtable.h:331 and :375"),
+        },
+        EventRow {
+            on: Happening::Waste,
+            breaks: false,
+            why: "nothing is wrong; there is only nothing to batch",
+            source: CONTRACT,
+        },
+    ],
 };

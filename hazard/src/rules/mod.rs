@@ -1,13 +1,31 @@
 //! The rules.
 //!
-//! A rule is a file here with two things: its [`Info`], the text that `lazymmu explain` prints, and a `check` that
-//! looks at one `Encounter`: an access that met a pending write. A new rule is a new file, a variant of [`RuleId`]
-//! and a line in [`RULES`]; the engine does not change. Rules keep no state of their own.
+//! A rule is a file here with its [`Info`], the text that `lazymmu explain` prints, and one or both of two checks. The one
+//! looks at an `Encounter`: something that met a pending write. The other looks at an `Event`: a mode call, a switch, the
+//! end of a section or of a task, something that an interrupt does; it names what is wrong, and the profiles' tables say
+//! where that breaks. A new rule is a new file, a variant of [`RuleId`] and a line in [`RULES`]; the engine changes only
+//! for an event that it does not tell yet. Rules keep no state of their own.
 
+mod event;
+mod irq_access;
+mod nested_section;
+mod pause_misuse;
+mod raw_access;
 mod read_pending;
+mod remote_read_pending;
 mod rmw_pending;
+mod section_leak;
+mod sleep_in_section;
+mod switch_in_section;
+mod tlb_before_flush;
+mod use_before_flush;
+mod wasted_section;
+mod write_reorder;
 
 use lazymmu_abi::Kind;
+
+pub use event::Breach;
+pub(crate) use event::{Call, Event, View};
 
 use crate::profile::ProfileMask;
 
@@ -16,21 +34,74 @@ use crate::profile::ProfileMask;
 pub enum RuleId {
     /// A task reads an entry that it has itself written and not flushed.
     ReadPending,
+    /// Another task reads an entry whose write is pending.
+    RemoteReadPending,
     /// An immediate read-modify-write on an entry with a pending write.
     RmwPending,
+    /// An immediate write to an entry with a pending write.
+    WriteReorder,
+    /// An access to an entry with a pending write that bypasses the accessors.
+    RawAccess,
+    /// A kernel mapping is used while the entry that maps it is pending.
+    UseBeforeFlush,
+    /// The TLB is flushed for a range in which entries are pending.
+    TlbBeforeFlush,
+    /// Before 7.0: a section inside another ends it.
+    NestedSection,
+    /// What a CPU has of the mode does not fit the task that runs there.
+    SwitchInSection,
+    /// An interrupt does something to a section that it came into.
+    IrqAccess,
+    /// Enters and leaves do not pair.
+    SectionLeak,
+    /// A task blocks inside a section.
+    SleepInSection,
+    /// Pauses and resumes do not pair, or the mode is off inside a section.
+    PauseMisuse,
+    /// Sections that gain nothing.
+    WastedSection,
 }
 
 /// All rules, in the order of the reports.
-pub static RULES: [Rule; 2] = [
-    Rule { info: &read_pending::INFO, check: read_pending::check },
-    Rule { info: &rmw_pending::INFO, check: rmw_pending::check },
+pub static RULES: [Rule; 14] = [
+    Rule::of_encounters(&read_pending::INFO, read_pending::check),
+    Rule::of_encounters(&remote_read_pending::INFO, remote_read_pending::check),
+    Rule::of_encounters(&rmw_pending::INFO, rmw_pending::check),
+    Rule::of_encounters(&write_reorder::INFO, write_reorder::check),
+    Rule::of_encounters(&raw_access::INFO, raw_access::check),
+    Rule::of_encounters(&use_before_flush::INFO, use_before_flush::check),
+    Rule::of_encounters(&tlb_before_flush::INFO, tlb_before_flush::check),
+    Rule::of_events(&nested_section::INFO, nested_section::check),
+    Rule::of_events(&switch_in_section::INFO, switch_in_section::check),
+    Rule {
+        info: &irq_access::INFO,
+        on_encounter: Some(irq_access::check),
+        on_event: Some(irq_access::check_event),
+    },
+    Rule::of_events(&section_leak::INFO, section_leak::check),
+    Rule::of_events(&sleep_in_section::INFO, sleep_in_section::check),
+    Rule::of_events(&pause_misuse::INFO, pause_misuse::check),
+    Rule::of_events(&wasted_section::INFO, wasted_section::check),
 ];
 
-/// A rule: its text and its check.
+/// A rule: its text and its checks.
 pub struct Rule {
     /// The text.
     pub info: &'static Info,
-    pub(crate) check: fn(Encounter) -> ProfileMask,
+    /// The profiles in which an encounter breaks it.
+    pub(crate) on_encounter: Option<fn(Encounter) -> ProfileMask>,
+    /// What is wrong with an event.
+    pub(crate) on_event: Option<fn(&Event) -> Option<Breach>>,
+}
+
+impl Rule {
+    const fn of_encounters(info: &'static Info, check: fn(Encounter) -> ProfileMask) -> Self {
+        Self { info, on_encounter: Some(check), on_event: None }
+    }
+
+    const fn of_events(info: &'static Info, check: fn(&Event) -> Option<Breach>) -> Self {
+        Self { info, on_encounter: None, on_event: Some(check) }
+    }
 }
 
 impl RuleId {
@@ -103,15 +174,22 @@ pub(crate) enum Who {
     Other,
 }
 
-/// An access that met a pending write of the same entry.
+/// Something that met a pending write: an access to its entry, a use of the mapping (`Fault`) or a flush of the TLB for
+/// it (`TlbFlush`).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Encounter {
     pub(crate) kind: Kind,
     pub(crate) who: Who,
+    /// Whether it goes around the accessors.
+    pub(crate) raw: bool,
     /// The profiles in which the write still waits.
     pub(crate) waits: ProfileMask,
+    /// The profiles in which the store is done, but what belongs to it waits.
+    pub(crate) late: ProfileMask,
     /// The profiles in which this access looks at memory all the same.
     pub(crate) sees_memory: ProfileMask,
+    /// The profiles in which this access joins a queue itself.
+    pub(crate) queued: ProfileMask,
 }
 
 #[cfg(test)]
@@ -152,20 +230,29 @@ mod tests {
     }
 
     #[test]
-    fn rules_concern_the_writer_itself_and_their_own_kind() {
+    fn an_encounter_is_a_matter_of_one_rule_at_most() {
         let all = ProfileMask::ALL;
         for who in [Who::Writer, Who::InterruptOfWriter, Who::Other] {
-            for kind in [Kind::Read, Kind::Write, Kind::Rmw] {
-                let encounter = Encounter { kind, who, waits: all, sees_memory: all };
-                let broken: Vec<_> =
-                    RULES.iter().filter(|rule| !(rule.check)(encounter).is_empty()).collect();
-                let expected = match (who, kind) {
-                    (Who::Writer, Kind::Read) => Some("read-pending"),
-                    (Who::Writer, Kind::Rmw) => Some("rmw-pending"),
-                    _ => None,
-                };
-                let names: Vec<_> = broken.iter().map(|rule| rule.info.name).collect();
-                assert_eq!(names, Vec::from_iter(expected), "{who:?} {kind:?}");
+            for kind in [Kind::Read, Kind::Write, Kind::Rmw, Kind::Fault, Kind::TlbFlush] {
+                for raw in [false, true] {
+                    let (late, queued) = (ProfileMask::NONE, ProfileMask::NONE);
+                    let encounter = Encounter { kind, who, raw, waits: all, late, sees_memory: all, queued };
+                    let breaks =
+                        |rule: &&Rule| rule.on_encounter.is_some_and(|check| !check(encounter).is_empty());
+                    let expected = match (who, kind) {
+                        (_, Kind::Fault) => Some("use-before-flush"),
+                        (_, Kind::TlbFlush) => Some("tlb-before-flush"),
+                        _ if raw => Some("raw-access"),
+                        (Who::InterruptOfWriter, _) => Some("irq-access"),
+                        (Who::Writer, Kind::Read) => Some("read-pending"),
+                        (_, Kind::Read) => Some("remote-read-pending"),
+                        (_, Kind::Rmw) => Some("rmw-pending"),
+                        (Who::Writer, _) => Some("write-reorder"),
+                        (Who::Other, _) => None,
+                    };
+                    let names: Vec<_> = RULES.iter().filter(breaks).map(|rule| rule.info.name).collect();
+                    assert_eq!(names, Vec::from_iter(expected), "{who:?} {kind:?} {raw}");
+                }
             }
         }
     }

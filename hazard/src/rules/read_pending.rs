@@ -7,7 +7,7 @@ use crate::profile::ProfileMask;
 
 /// The profiles in which the encounter breaks the rule.
 pub(super) fn check(encounter: Encounter) -> ProfileMask {
-    if encounter.kind == Kind::Read && encounter.who == Who::Writer {
+    if encounter.kind == Kind::Read && encounter.who == Who::Writer && !encounter.raw {
         encounter.waits.and(encounter.sees_memory)
     } else {
         ProfileMask::NONE
@@ -37,8 +37,7 @@ pub(super) static INFO: Info = Info {
                the series under review ptep_get() looks into the cache first, so only a read around the accessors is \
                stale (and the kernel's own sanitizer finds those). powerpc with the hash MMU, sparc64 and arm64 store \
                at once and only defer flushes or barriers.",
-    blind_spots: "Reads that do not use an accessor (raw *ptep). Reads by another task or CPU. Reads from an interrupt. \
-                  Writes in a section that began before the first record. Where a task has softirqs switched off \
+    blind_spots: "Reads that do not use an accessor (raw *ptep). Writes in a section that began before the first record. Where a task has softirqs switched off \
                   inside a section the kernel takes the mode for off, which the records do not tell: a finding there \
                   is wrong. The same holds for code that flushes by other means than leave, flush or pause.",
 };

@@ -7,7 +7,7 @@ use crate::profile::ProfileMask;
 
 /// The profiles in which the encounter breaks the rule.
 pub(super) fn check(encounter: Encounter) -> ProfileMask {
-    if encounter.kind == Kind::Rmw && encounter.who == Who::Writer {
+    if encounter.kind == Kind::Rmw && encounter.who != Who::InterruptOfWriter && !encounter.raw {
         encounter.waits.and(encounter.sees_memory)
     } else {
         ProfileMask::NONE
@@ -27,7 +27,7 @@ pub(super) static INFO: Info = Info {
                   with the queue. On an entry with a queued write they work on the value from before that write, and \
                   when the queue is flushed its value goes over theirs: the change is lost. A few of them \
                   (ptep_set_access_flags(), ptep_modify_prot_start() on Xen) only read at once; then what they go on \
-                  with is the old value.",
+                  with is the old value. It is the same if another task changes the entry.",
     example: "The fork of the example of read-pending goes on: __copy_present_ptes() write-protects the source entry \
               with wrprotect_ptes(). That clears the write bit in memory; then the queued write of \
               restore_exclusive_pte() puts the writable entry back, and parent and child share a page that the parent \
@@ -37,7 +37,6 @@ pub(super) static INFO: Info = Info {
     profiles: "Breaks by the contract and as a Xen PV guest on x86. On s390 with the series under review most \
                accessors work in the cache, in order; ptep_clear_flush() and ptep_set_access_flags() do not. powerpc \
                with the hash MMU, sparc64 and arm64 store at once.",
-    blind_spots: "Changes that do not use an accessor. Changes by another task or CPU, or from an interrupt. Of a \
-                  change that covers several entries, the values are compared for the first entry only. Writes in a \
+    blind_spots: "Changes that do not use an accessor. Of a change that covers several entries, the values are compared for the first entry only. Writes in a \
                   section that began before the first record.",
 };

@@ -25,6 +25,10 @@ pub(crate) enum Does {
 /// What the machine `profile` does with `op` inside a section.
 pub(crate) fn does(profile: ProfileId, op: Op) -> Does {
     let plain = if op.info().kind == Kind::Read { Does::Look } else { Does::Memory };
+    // Plain loads and stores go around every queue.
+    if op.is_raw() {
+        return plain;
+    }
     match profile {
         ProfileId::Strict => contract(op),
         ProfileId::XenPv => xen(op),

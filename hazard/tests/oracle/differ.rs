@@ -28,6 +28,8 @@ pub(crate) enum Exception {
     /// Reported on `strict`, where both writes wait in order: an architecture does one of them at once, and code that is
     /// wrong on one architecture is wrong.
     ContractOfAll,
+    /// Missed on s390: the entry was changed since, so the cache of the other task may hold it.
+    OwnCache,
     /// With losses: a later write is lost, or that it waits, so an earlier one that waits as well is blamed.
     HiderLost,
 }
@@ -43,6 +45,7 @@ impl Exception {
             Self::HiddenByOwn => "missed behind the task's later write that is not queued there",
             Self::QueuedInOrder => "missed: a read-modify-write in the cache of s390",
             Self::ContractOfAll => "reported by the contract because an architecture breaks",
+            Self::OwnCache => "missed: a changed entry on s390, which another cache may hold",
             Self::HiderLost => "with losses: the later write was lost, the earlier is blamed",
         }
     }

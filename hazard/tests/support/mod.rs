@@ -25,15 +25,15 @@ pub(crate) const fn task(tid: u32, cpu: u16) -> On {
 }
 
 impl On {
-    pub(crate) fn without_counters(self) -> Self {
+    pub(crate) const fn without_counters(self) -> Self {
         Self { counters: false, ..self }
     }
 
-    pub(crate) fn in_context(self, context: Context) -> Self {
+    pub(crate) const fn in_context(self, context: Context) -> Self {
         Self { context, ..self }
     }
 
-    pub(crate) fn on_cpu(self, cpu: u16) -> Self {
+    pub(crate) const fn on_cpu(self, cpu: u16) -> Self {
         Self { cpu, ..self }
     }
 }

@@ -52,7 +52,7 @@ impl Reducer {
     /// Chooses by this filter. The engine must be new, with the settings that the replay of the trace will have.
     #[must_use]
     pub fn new(filter: Filter, mut engine: Engine) -> Self {
-        engine.watch();
+        engine.watch_possible();
         Self {
             filter,
             engine,
@@ -178,7 +178,7 @@ impl Reducer {
             }
             let mark = self.filter.mark(&hazard);
             wanted |= self.filter.selects(mark, &hazard.place, symbols) != Some(false);
-            let writer = self.open.get(&hazard.example.write_task).copied();
+            let writer = hazard.example.write.and_then(|write| self.open.get(&write.task).copied());
             if let (Some(span), Some(writer)) = (span, writer) {
                 self.spans.join(span, writer);
             }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use lazymmu_abi::{Kind, Level, Record};
-use lazymmu_hazard::{Hazard, Nanos, Place, StackId, TaskName, without_suffixes};
+use lazymmu_hazard::{Hazard, Nanos, Place, StackId, TaskName, Written, without_suffixes};
 use lazymmu_trace::Symbols;
 
 use crate::glob::Glob;
@@ -58,11 +58,16 @@ impl Term {
     /// [`Term::of_place`] that knows.
     pub(super) fn of_event(&self, hazard: &Hazard) -> bool {
         let event = &hazard.example;
+        let of_write = |has: &dyn Fn(Written) -> bool| event.write.is_some_and(has);
         match self {
-            Self::Pid(pids) => pids.contains(&event.process.0) || pids.contains(&event.write_process.0),
-            Self::Tid(tids) => tids.contains(&event.task.tid()) || tids.contains(&event.write_task.tid()),
-            Self::Comm(globs) => names(globs, event.name) || names(globs, event.write_name),
-            Self::Cpu(cpus) => cpus.contains(&event.cpu.0) || cpus.contains(&event.write_cpu.0),
+            Self::Pid(pids) => {
+                pids.contains(&event.process.0) || of_write(&|write| pids.contains(&write.process.0))
+            }
+            Self::Tid(tids) => {
+                tids.contains(&event.task.tid()) || of_write(&|write| tids.contains(&write.task.tid()))
+            }
+            Self::Comm(globs) => names(globs, event.name) || of_write(&|write| names(globs, write.name)),
+            Self::Cpu(cpus) => cpus.contains(&event.cpu.0) || of_write(&|write| cpus.contains(&write.cpu.0)),
             Self::Time(range) => range.has(event.time),
             Self::Rule(_) | Self::Function(_) | Self::Level(_) => false,
         }
@@ -77,8 +82,8 @@ impl Term {
             }
             Self::Level(levels) => Some(levels.iter().any(|level| *level as u8 == place.level)),
             Self::Function(globs) => {
-                let stacks = [place.write, place.access, place.opener];
-                symbols.map(|symbols| stacks.iter().any(|stack| on_stack(globs, *stack, symbols)))
+                let stacks = [place.write, Some(place.access), place.opener];
+                symbols.map(|symbols| stacks.iter().flatten().any(|stack| on_stack(globs, *stack, symbols)))
             }
             Self::Pid(_) | Self::Tid(_) | Self::Comm(_) | Self::Cpu(_) | Self::Time(_) => None,
         }

@@ -148,17 +148,20 @@ impl Suppressions {
 impl Entry {
     fn matches(&self, place: &Place, symbols: &Symbols) -> bool {
         let rule = self.rule.as_ref().is_none_or(|rule| rule.matches(place.rule.info().name));
-        let on = |pattern: &Option<Pattern>, stacks: &[StackId]| {
+        let on = |pattern: &Option<Pattern>, stacks: &[Option<StackId>]| {
             pattern.as_ref().is_none_or(|pattern| {
-                stacks.iter().any(|stack| pattern.matches(&stack::frames(symbols, *stack)))
+                stacks.iter().flatten().any(|stack| pattern.matches(&stack::frames(symbols, *stack)))
             })
         };
-        rule && on(&self.stack, &[place.write, place.access, place.opener])
+        rule && on(&self.stack, &[place.write, Some(place.access), place.opener])
             && on(&self.write_stack, &[place.write])
-            && on(&self.access_stack, &[place.access])
+            && on(&self.access_stack, &[Some(place.access)])
             && on(&self.opener_stack, &[place.opener])
             && self.source.as_ref().is_none_or(|source| {
-                [place.write, place.access].into_iter().any(|stack| in_file(source, stack, symbols))
+                [place.write, Some(place.access)]
+                    .into_iter()
+                    .flatten()
+                    .any(|stack| in_file(source, stack, symbols))
             })
     }
 }

@@ -92,15 +92,7 @@ pub(crate) fn write(report: &Report, text: &mut Text) {
         text.line(&title);
         for Suppressed { by, finding } in &report.suppressed {
             let rule = text.paint(Role::Name, finding.rule);
-            let (access, write) = (&finding.access, &finding.write);
-            text.line(&format!(
-                " {rule}: {} in {} after {} in {}, seen {}",
-                access.op,
-                access.function,
-                write.op,
-                write.function,
-                figures::times(finding.count)
-            ));
+            text.line(&format!(" {rule}: {}, seen {}", finding.in_words(), figures::times(finding.count)));
             for entry in by {
                 lines(text, &format!("{}:{}: {}", entry.file, entry.line, entry.reason), 4);
             }

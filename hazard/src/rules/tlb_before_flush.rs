@@ -1,0 +1,39 @@
+//! `tlb-before-flush`: the TLB is flushed before the writes that it is flushed for are there.
+
+use lazymmu_abi::Kind;
+
+use super::{Encounter, Info, RuleId, Severity};
+use crate::profile::{Happening, ProfileMask, broken_by};
+
+/// The profiles in which the encounter breaks the rule.
+pub(super) fn check(encounter: Encounter) -> ProfileMask {
+    if encounter.kind == Kind::TlbFlush {
+        encounter.waits.and(broken_by(Happening::TlbFlush))
+    } else {
+        ProfileMask::NONE
+    }
+}
+
+pub(super) static INFO: Info = Info {
+    id: RuleId::TlbBeforeFlush,
+    name: "tlb-before-flush",
+    severity: Severity::Error,
+    title: "flush of the TLB for a page whose entry is still pending",
+    contract: "This allows PTE updates and page invalidations to be delayed until a call to leave lazy MMU \
+               mode is issued.",
+    contract_source: "include/linux/pgtable.h:197 (7.2.13), :195 (6.12.117)",
+    explanation: "A task changed entries inside a section and flushed the TLB for their range before the \
+                  section was left. If the changes wait in a queue, the TLB is empty for a moment and then \
+                  loads the old entries again; nothing flushes these afterwards.",
+    example: "The PAGEMAP_SCAN ioctl: pagemap_scan_pmd_entry() write-protects entries inside a section, \
+              calls flush_tlb_range(), and only then leaves. migrate_vma_collect_pmd() does the same.\n\
+              7.2.13: fs/proc/task_mmu.c:2855 enters, :2164 writes, :2923 flushes, :2925 leaves; \
+              mm/migrate_device.c:457, :481, :483. 6.12.117: fs/proc/task_mmu.c:2504, :2586, :2589; \
+              mm/migrate_device.c:251, :275, :277.",
+    profiles: "Breaks by the contract. As a Xen PV guest on x86 the flush is queued behind the stores. \
+               Where entries are stored at once, the flush finds them.",
+    blind_spots: "Which page an entry maps is not in the records, only its place in its table: a flush of \
+                  less than a whole table's range is matched by that, one of a larger range with every \
+                  entry that waits. Only x86's tables are known, and only flushes by the task that wrote \
+                  are looked at.",
+};
