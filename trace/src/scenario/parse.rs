@@ -36,7 +36,7 @@ struct Reader {
 
 /// What may follow where a statement begins.
 const STATEMENTS: &str = "a statement: `kernel`, `machine`, `value`, `entry`, `task`, `interrupt`, `switch`, `lost`, `expect`, \
-                          or a step: `enter`, `leave`, `flush`, `pause`, `resume`, `read`, `write`, `rmw`, `tlb-flush`, \
+                          or a step: `enter`, `leave`, `flush`, `pause`, `resume`, `arch_enter`, `arch_leave`, `read`, `write`, `rmw`, `tlb-flush`, \
                           `fault`, `exit`";
 
 impl Reader {
