@@ -271,6 +271,7 @@ impl Engine {
     fn find(&mut self, task: TaskId, cpu: CpuId) -> Option<SectionId> {
         let id = self.sections.find(task, cpu)?;
         if !self.sections.get(id).seen_on(cpu) {
+            self.statistics.moved += 1;
             self.drop_writes(id);
             self.sections.get(id).story.doubtful = true;
             self.nests.forget(task);
@@ -374,7 +375,7 @@ impl Engine {
         if self.cpus.told() && self.sections.has(next) {
             self.cpus.switched(cpu, task, next);
         }
-        let Some(id) = self.sections.find(task, cpu) else { return };
+        let Some(id) = self.find(task, cpu) else { return };
         if let Ok(op) = Op::try_from(record.op) {
             let section = self.view(id);
             self.happened(record, Event::Switched { section, op });
@@ -385,7 +386,7 @@ impl Engine {
 
     fn exited(&mut self, record: &Record) {
         let task = TaskId::of(record);
-        if let Some(id) = self.sections.find(task, CpuId(record.cpu)) {
+        if let Some(id) = self.find(task, CpuId(record.cpu)) {
             let section = self.view(id);
             self.happened(record, Event::Exited { section });
             self.drop_writes(id);

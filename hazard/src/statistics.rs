@@ -58,6 +58,8 @@ pub struct Statistics {
     pub unknown: u64,
     /// Times that a task's counters did not fit what its records had told before.
     pub resynced: u64,
+    /// Times that a task was in a section on another CPU than before and no record told of a switch.
+    pub moved: u64,
     /// Deferrable writes that were not watched because the table was full.
     pub untracked: u64,
 }

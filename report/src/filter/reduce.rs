@@ -3,8 +3,9 @@
 //! Records go in in their order and come out in their order, fewer. What may be left out are accesses, those of a
 //! section all or none; mode calls and the like always stay, so that the engine knows of every task and every CPU in
 //! which state it is. A section waits here until it is over, and until everything is over that touched an entry which
-//! it had written: then it is known whether one of them is wanted, and either all of them are kept or none. So whatever the engine concludes about a kept section, it concludes from the
-//! reduced records as well. Where the wait would be too long, what waits is kept: too much is harmless.
+//! it had written: then it is known whether one of them is wanted, and either all of them are kept or none. So whatever
+//! the engine concludes about a kept section, it concludes from the reduced records as well. Where the wait would be
+//! too long, what waits is kept: too much is harmless.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -120,10 +121,10 @@ impl Reducer {
         self.drain(kept);
     }
 
-    /// What makes a verdict inconclusive, as far as it depends on sections.
-    fn uncertain(&self) -> [u64; 3] {
+    /// What makes the engine forget, or a verdict inconclusive, as far as it depends on sections.
+    fn uncertain(&self) -> [u64; 4] {
         let counts = self.engine.statistics();
-        [counts.unknown, counts.resynced, counts.untracked]
+        [counts.unknown, counts.resynced, counts.untracked, counts.moved]
     }
 
     /// Joins the spans that have to do with the same entries. Returns the span of another task that the access has to

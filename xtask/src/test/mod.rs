@@ -9,7 +9,7 @@ mod summary;
 use std::process::{ExitCode, Stdio};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::{ebpf, paths, setup, sh};
 use summary::{Counts, Tally};
@@ -44,6 +44,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     tally.check("eBPF object", ebpf::build);
     tally.check("format", format);
     tally.check("clippy", clippy);
+    tally.check("build without the eBPF object", without_object);
     units(&mut tally);
     match args.vm {
         Machines::All => machines::run(&mut tally),
@@ -62,6 +63,25 @@ fn format() -> Result<()> {
     sh::run(sh::cargo().args(["fmt", "--all", "--check"]))?;
     let programs = paths::root().join("probe-ebpf/Cargo.toml");
     sh::run(sh::cargo().args(["fmt", "--all", "--check", "--manifest-path"]).arg(programs))
+}
+
+/// What a user gets who has cargo and a C compiler only: the sample replays, and a capture says what is missing.
+fn without_object() -> Result<()> {
+    let run = |command: &str| {
+        let mut cargo = sh::cargo();
+        cargo.args(["run", "--quiet", "-p", "lazymmu", "--", command]);
+        // No object stands there, wherever the usual place is.
+        cargo.env("LAZYMMU_BPF_OBJECT", paths::root().join("no-such-object")).output()
+    };
+    let replay = run("replay")?;
+    let said = String::from_utf8_lossy(&replay.stderr);
+    ensure!(replay.status.code() == Some(1), "replay of the sample ended with {}: {said}", replay.status);
+    let live = run("live")?;
+    let said = String::from_utf8_lossy(&live.stderr);
+    ensure!(live.status.code() == Some(4), "live ended with {}: {said}", live.status);
+    let one_line = said.trim_end().lines().count() == 1;
+    ensure!(one_line && said.contains("`cargo xtask ebpf build`"), "live did not say what to do: {said}");
+    Ok(())
 }
 
 /// Unit, property and golden tests, and the examples in the documentation: all that needs no machine.
