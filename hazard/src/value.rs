@@ -12,6 +12,10 @@ use crate::types::{EntryAddr, VirtRange};
 /// processor; global (8) is added and removed by Xen PV.
 const X86_HARDWARE_BITS: u64 = (1 << 5) | (1 << 6) | (1 << 8);
 const X86_PRESENT: u64 = 1;
+/// The page may be used from user space; set at every level above a page of a process, never in the kernel's half.
+const X86_USER: u64 = 1 << 2;
+/// Addresses with this bit are the kernel's.
+const X86_KERNEL_HALF: u64 = 1 << 63;
 const X86_PAGE_SHIFT: u32 = 12;
 /// 512 entries to a table.
 const X86_TABLE_SHIFT: u32 = 9;
@@ -38,6 +42,17 @@ impl Arch {
                 index.wrapping_sub(first) % (1 << X86_TABLE_SHIFT) <= last - first
             }
             _ => false,
+        }
+    }
+
+    /// Whether the value makes a mapping in the half of the address space that the range is in; `None` if it makes none,
+    /// or none that is understood.
+    pub(crate) const fn maps_in_half_of(self, value: u64, range: VirtRange) -> Option<bool> {
+        match self {
+            Self::X86_64 if value & X86_PRESENT != 0 => {
+                Some((value & X86_USER == 0) == (range.start & X86_KERNEL_HALF != 0))
+            }
+            _ => None,
         }
     }
 
@@ -85,6 +100,18 @@ mod tests {
         assert!(may(0, Level::Pmd, range(page, page + 1)) && !may(5, Level::Pmd, range(page, page + 1)));
         assert!(!may(5, Level::Pte, range(page, page)), "an empty range");
         assert!(!Arch::Other.may_map(EntryAddr(40), Level::Pte, range(0x5000, 0x6000)));
+    }
+
+    #[test]
+    fn a_page_of_a_process_is_not_the_kernels() {
+        let half = |start| VirtRange { start, end: start + 1 };
+        let (process, kernel) = (half(0x7f00_0000_5000), half(0xffff_c900_0000_5000));
+        assert_eq!(Arch::X86_64.maps_in_half_of(0x3f61_9867, process), Some(true));
+        assert_eq!(Arch::X86_64.maps_in_half_of(0x3f61_9867, kernel), Some(false));
+        assert_eq!(Arch::X86_64.maps_in_half_of(0x3f61_9163, kernel), Some(true));
+        assert_eq!(Arch::X86_64.maps_in_half_of(0x3f61_9163, process), Some(false));
+        assert_eq!(Arch::X86_64.maps_in_half_of(0, kernel), None);
+        assert_eq!(Arch::Other.maps_in_half_of(0x3f61_9163, kernel), None);
     }
 
     #[test]

@@ -137,20 +137,27 @@ fn fault(log: &mut Log, index: u64) {
 
 #[test]
 fn use_before_flush() {
+    // Bit 2 is that of user space.
+    let map: Part = &|log| done(log.enter(A).set(A, 5, PRESENT & !(1 << 2)));
     let wrong: Part = &|log| fault(log, 5);
-    breaks("use-before-flush", &[Strict, XenPv, Arm64], &enter_and_set, wrong);
-    silent_after_losses(&enter_and_set, wrong, OF_PENDING);
-    silent(&[&enter_and_set, &|log| done(log.leave(A)), wrong]);
-    silent(&[&enter_and_set, &|log| fault(log, 6)]);
+    breaks("use-before-flush", &[Strict, XenPv, Arm64], map, wrong);
+    silent_after_losses(map, wrong, OF_PENDING);
+    silent(&[map, &|log| done(log.leave(A)), wrong]);
+    silent(&[map, &|log| fault(log, 6)]);
+    // The page of a process, and an entry that maps nothing, are not what a kernel address needs.
+    silent(&[&enter_and_set, wrong]);
+    silent(&[&|log| done(log.enter(A).set(A, 5, 0)), wrong]);
     // A context switch has a barrier on arm64 and flushes on Xen.
-    let outcome = run(&[&enter_and_set, &|log| done(log.switch(A, 200)), wrong]);
+    let outcome = run(&[map, &|log| done(log.switch(A, 200)), wrong]);
     assert!(!outcome.occurrences[0].breaks.has(Arm64) && !outcome.occurrences[0].breaks.has(XenPv));
     assert_eq!(outcome.occurrences[0].first.seen, None, "an error code is no entry");
 }
 
 fn tlb_flush(log: &mut Log, on: On, from: u64, to: u64) {
     let flags = Flags::VALUE | Flags::MEMORY;
-    let record = Record { entry: mapped_by(from), value: mapped_by(to), flags, ..Record::default() };
+    // Of a process.
+    let address = |index: u64| 0x7f00_0000_0000 + (index << 12);
+    let record = Record { entry: address(from), value: address(to), flags, ..Record::default() };
     log.push(on, Kind::TlbFlush, 0, record);
 }
 
@@ -162,6 +169,9 @@ fn tlb_before_flush() {
     silent(&[&enter_and_set, &|log| done(log.leave(A)), wrong]);
     silent(&[&enter_and_set, &|log| tlb_flush(log, A, 6, 9)]);
     silent(&[&enter_and_set, &|log| tlb_flush(log, B, 3, 9)]);
+    silent(&[&|log| done(log.enter(A).set(A, 5, PRESENT & !(1 << 2))), wrong]);
+    let clear: Part = &|log| done(log.enter(A).set(A, 5, 0));
+    breaks("tlb-before-flush", &[Strict], clear, wrong);
     let outcome = run(&[&enter_and_set, wrong]);
     let xen = &outcome.classes(&ForkNames)[0].profiles[XenPv as usize];
     assert!(xen.why.contains("queued behind"), "{}", xen.why);

@@ -35,8 +35,15 @@ impl Engine {
         let Some(id) = self.find(TaskId::of(record), CpuId(record.cpu)) else { return };
         let mut met = Vec::new();
         for id in &self.sections.get(id).writes {
-            let Write { first, count, level, .. } = *self.pending.write(*id);
+            let Write { first, count, level, value, .. } = *self.pending.write(*id);
             let Ok(level) = Level::try_from(level) else { continue };
+            // The first value tells for all: one write works in one half. A fault is a use of what a write maps; a
+            // flush may be for what a write took away.
+            let arch = self.config.arch;
+            let meant = value.and_then(|value| arch.maps_in_half_of(value, range));
+            if !meant.unwrap_or(kind == Kind::TlbFlush) {
+                continue;
+            }
             let entries = (0..u64::from(count)).map(|index| first.advance(index));
             met.extend(entries.filter(|entry| self.config.arch.may_map(*entry, level, range)));
         }

@@ -38,6 +38,7 @@ pub(super) static INFO: Info = Info {
                was mapped before.",
     blind_spots: "Uses that do not fault, which is all of them on a kernel that defers nothing. A fault \
                   tells an address and a pending write its entry's place in its table, so the two are \
-                  matched by that place: one of 512 faults on something else would match by chance. Only \
-                  x86's tables are known. Faults of other tasks are not looked at.",
+                  matched by that place, and only writes that map kernel memory count: one of 512 faults on \
+                  something else in such a section would match by chance. Only x86's tables are known. \
+                  Faults of other tasks are not looked at.",
 };

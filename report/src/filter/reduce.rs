@@ -178,8 +178,13 @@ impl Reducer {
                 continue;
             }
             let mark = self.filter.mark(&hazard);
-            wanted |= self.filter.selects(mark, &hazard.place, symbols) != Some(false);
+            let selected = self.filter.selects(mark, &hazard.place, symbols) != Some(false);
+            wanted |= selected;
             let writer = hazard.example.write.and_then(|write| self.open.get(&write.task).copied());
+            // The access may be in no section, and the entry have been written by others since.
+            if let Some(writer) = writer.filter(|_| selected) {
+                self.spans.keep(writer);
+            }
             if let (Some(span), Some(writer)) = (span, writer) {
                 self.spans.join(span, writer);
             }
