@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use lazymmu_capture::{Capture, Class, Item, Options, Totals};
+use lazymmu_hazard::rules::Severity;
 use lazymmu_hazard::{Outcome, Place};
 use lazymmu_trace::{Clock, Header, Symbols, Writer};
 use rustix::process::{Pid, Signal as Kill, kill_process};
@@ -272,7 +273,11 @@ impl Session {
         let mut outcome = Outcome { occurrences: found, ..Outcome::default() };
         suppressions.apply(&mut outcome, &self.symbols, *today);
         for occurrence in &outcome.occurrences {
-            eprintln!("lazymmu: found {}", lazymmu_report::announce(occurrence, &self.symbols));
+            let word = match occurrence.place.rule.info().severity {
+                Severity::Error => "found",
+                Severity::Advice => "advice:",
+            };
+            eprintln!("lazymmu: {word} {}", lazymmu_report::announce(occurrence, &self.symbols));
         }
     }
 
