@@ -84,8 +84,8 @@ impl Plan {
             let machine = lab.machine(&kernel.boot_image()).memory(memory).cpus(cpus);
             let job = lazymmu_vm::Job::new(steps);
             match machine.run(&initramfs, &job, &mut |_| ()) {
-                // QEMU's emulation (7.2) breaks a kernel about once in some hundred boots, where text was just patched.
-                // A kernel that we break panics again.
+                // Under QEMU's emulation (7.2) a guest's kernel panicked in two of some hundred boots, once before any
+                // program of ours ran. The cause is not known. A kernel that we break panics again.
                 Err(error @ lazymmu_vm::Error::Panic { .. }) if lab.emulates() => {
                     eprintln!("an emulated guest is booted a second time, because {error}");
                     machine.run(&initramfs, &job, &mut |_| ())
