@@ -96,11 +96,6 @@ impl Lab {
         Machine::new(image).accelerator(self.accelerator)
     }
 
-    /// Whether guests are emulated by QEMU, and not run by the processor.
-    pub fn emulates(&self) -> bool {
-        self.accelerator == Accelerator::Tcg
-    }
-
     /// The first process and `/bin/lazymmu`.
     pub fn initramfs(&self) -> Result<Initramfs, Error> {
         let mut initramfs = Initramfs::new(&self.binaries.join("lazymmu-init"))?;

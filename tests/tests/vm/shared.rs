@@ -82,16 +82,7 @@ impl Plan {
             }
             let memory = if debug_info { 2048 } else { 1024 };
             let machine = lab.machine(&kernel.boot_image()).memory(memory).cpus(cpus);
-            let job = lazymmu_vm::Job::new(steps);
-            match machine.run(&initramfs, &job, &mut |_| ()) {
-                // Under QEMU's emulation (7.2) a guest's kernel panicked in two of some hundred boots, once before any
-                // program of ours ran. The cause is not known. A kernel that we break panics again.
-                Err(error @ lazymmu_vm::Error::Panic { .. }) if lab.emulates() => {
-                    eprintln!("an emulated guest is booted a second time, because {error}");
-                    machine.run(&initramfs, &job, &mut |_| ())
-                }
-                done => done,
-            }
+            machine.run(&initramfs, &lazymmu_vm::Job::new(steps), &mut |_| ())
         });
         let finished = done.map_err(|error| error.to_string())?;
         if let lazymmu_vm::JobStatus::Failed(why) = &finished.status {
