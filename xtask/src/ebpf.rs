@@ -23,6 +23,9 @@ const LINKER: &str = "0.13.0";
 /// The majors of LLVM that it can be built against.
 const LLVM: [u32; 3] = [21, 22, 23];
 
+/// Debian's compiler with its sources.
+const DEBIAN: [&str; 2] = ["rustc-web", "rust-web-src"];
+
 const HELP: &str = "on Debian: `apt-get install --no-install-recommends rustc-web rust-web-src`; elsewhere: \
                     `rustup toolchain install nightly --component rust-src`";
 
@@ -45,8 +48,12 @@ pub(crate) fn run(command: &Command) -> Result<()> {
 pub(crate) fn setup() -> Result<()> {
     let compiler = match Compiler::find() {
         Err(_) if setup::is_debian() && env::var_os("LAZYMMU_BPF_RUSTC").is_none() => {
-            setup::install_debian(&["rustc-web", "rust-web-src"])?;
-            Compiler::find()?
+            setup::install_debian(&DEBIAN)?;
+            // A compiler of a machine's old package lists may be older than what bpf-linker wants.
+            Compiler::find().or_else(|_| {
+                setup::install_newest_debian(&DEBIAN)?;
+                Compiler::find()
+            })?
         }
         found => found?,
     };

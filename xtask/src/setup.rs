@@ -88,20 +88,27 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.check { Ok(()) } else { ebpf::setup() }
 }
 
+const INSTALL: [&str; 4] = ["install", "--yes", "--quiet", "--no-install-recommends"];
+
 /// Installs Debian packages without asking, as root or through sudo. For other modules' own needs as well.
 pub(crate) fn install_debian(packages: &[&str]) -> Result<()> {
     // Without any list of packages (a fresh container) nothing would be found.
     if !has_package_lists() {
         apt(&["update", "--quiet"])?;
     }
-    let install = [&["install", "--yes", "--quiet", "--no-install-recommends"], packages].concat();
+    let install = [&INSTALL, packages].concat();
     if apt(&install).is_ok() {
         return Ok(());
     }
     // Lists that have aged name files that are gone.
+    install_newest_debian(packages)
+}
+
+/// The same with package lists of this moment: lists that have aged name older versions, too.
+pub(crate) fn install_newest_debian(packages: &[&str]) -> Result<()> {
     eprintln!("setup: trying again with fresh package lists");
     apt(&["update", "--quiet"])?;
-    apt(&install)
+    apt(&[&INSTALL, packages].concat())
 }
 
 /// Whether this is Debian or one of its relatives.
