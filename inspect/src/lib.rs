@@ -5,11 +5,13 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod arch;
 pub mod btf;
 pub mod build_id;
 mod elf;
 pub mod kallsyms;
 mod lines;
+pub mod plan;
 mod source_path;
 pub mod symbolizer;
 pub mod vmlinux;
