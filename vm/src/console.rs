@@ -8,6 +8,9 @@ use crate::error::Excerpt;
 /// How many lines an error quotes.
 const QUOTED: usize = 25;
 
+/// How many lines before a panic are searched for its cause; the registers and the call trace of an oops are about 60.
+const OOPS: usize = 150;
+
 /// How many lines are kept. A kernel that complains without end must not fill the host's memory.
 const KEPT: usize = 20_000;
 
@@ -93,9 +96,26 @@ impl Console {
         &self.lines
     }
 
-    /// The last lines, for an error.
+    /// What the kernel died of: the first line of the oops before its panic, and where that was.
+    pub(crate) fn oops(&self) -> Option<String> {
+        let lines = &self.lines[self.oops_at()?..];
+        let what = without_time(lines.first()?);
+        let at = lines.iter().find_map(|line| without_time(line).strip_prefix("RIP: "));
+        Some(match at.and_then(|at| at.split_once(':')) {
+            Some((_, at)) => format!("{what}, at {at}"),
+            None => what.to_owned(),
+        })
+    }
+
+    fn oops_at(&self) -> Option<usize> {
+        let panic = self.lines.iter().position(|line| is_panic(line))?;
+        (panic.saturating_sub(OOPS)..panic).find(|&index| is_oops(&self.lines[index]))
+    }
+
+    /// The last lines, for an error: all from the beginning of the oops, if the kernel died of one.
     pub(crate) fn excerpt(&self) -> Excerpt {
-        let from = self.lines.len().saturating_sub(QUOTED);
+        let last = self.lines.len().saturating_sub(QUOTED);
+        let from = self.oops_at().map_or(last, |oops| oops.min(last));
         let partial = String::from_utf8_lossy(&self.partial);
         let partial = partial.trim();
         let mut lines = self.lines[from..].to_vec();
@@ -108,8 +128,14 @@ impl Console {
 
 /// Lines in which the kernel complains about itself without ending: a warning, a bug, an oops.
 pub(crate) fn is_complaint(line: &str) -> bool {
+    ["WARNING: ", "UBSAN: "].iter().any(|start| without_time(line).starts_with(start)) || is_oops(line)
+}
+
+/// Lines with which an oops begins.
+fn is_oops(line: &str) -> bool {
     let text = without_time(line);
-    ["WARNING: ", "BUG: ", "Oops: ", "kernel BUG at ", "general protection fault", "UBSAN: "]
+    // The last two have "Oops: " before them since 6.10 (die_addr() and die() in arch/x86/kernel/dumpstack.c).
+    ["BUG: ", "Oops: ", "kernel BUG at ", "general protection fault", "int3: ", "invalid opcode: "]
         .iter()
         .any(|start| text.starts_with(start))
 }
@@ -126,12 +152,16 @@ fn classify(line: &str) -> Option<Notice> {
     if let Some(why) = text.strip_prefix("init: failed to ") {
         return Some(Notice::InitFailed(why.to_owned()));
     }
-    if text.contains("Kernel panic - not syncing") {
+    if is_panic(text) {
         return Some(Notice::Panic(owned()));
     }
     // kernel/rcu/tree_stall.h, kernel/watchdog.c, kernel/hung_task.c
     let stalls = ["detected stalls on", "self-detected stall", "BUG: soft lockup", "blocked for more than"];
     stalls.iter().any(|part| text.contains(part)).then(|| Notice::Stall(owned()))
+}
+
+fn is_panic(line: &str) -> bool {
+    line.contains("Kernel panic - not syncing")
 }
 
 /// A line without the time that printk puts before it.
@@ -194,6 +224,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_kernel_died_of_is_quoted_whole() {
+        let trace = "[    4.97]  copy_pte_range+0x1/0x2\n".repeat(60);
+        let text = format!(
+            "[    2.4] WARNING: something else\n[    4.96] Oops: int3: 0000 [#1] SMP NOPTI\n\
+             [    4.96] RIP: 0010:__alloc_pages_noprof+0x184/0x310\n{trace}\
+             [    4.98] RIP: 0010:other+0x1/0x2\n\
+             [    4.99] Kernel panic - not syncing: Fatal exception in interrupt\n"
+        );
+        let (dead, _) = console(&text);
+        let expected = "Oops: int3: 0000 [#1] SMP NOPTI, at __alloc_pages_noprof+0x184/0x310";
+        assert_eq!(dead.oops().as_deref(), Some(expected));
+        let quoted = dead.excerpt().0;
+        assert!(quoted[0].contains("Oops: int3"), "{quoted:?}");
+        assert_eq!(quoted.len(), 64);
+    }
+
+    #[test]
+    fn a_panic_without_an_oops_is_quoted_as_any_other_end() {
+        let (dead, _) =
+            console("[    1.0] one\n[    2.0] Kernel panic - not syncing: Attempted to kill init!\n");
+        assert_eq!(dead.oops(), None);
+        assert_eq!(dead.excerpt().0.len(), 2);
+    }
+
+    #[test]
     fn ordinary_lines_decide_nothing() {
         let text =
             "[    0.0] Linux version 7.2.13\n[    0.1] rcu: Hierarchical RCU implementation.\ninit: exit 1\n";
@@ -206,6 +261,8 @@ mod tests {
     fn complaints_are_known() {
         assert!(is_complaint("[    2.0] WARNING: CPU: 0 PID: 1 at mm/memory.c:905 copy_pte_range+0x1/0x2"));
         assert!(is_complaint("[   12.0] BUG: kernel NULL pointer dereference, address: 0"));
+        assert!(is_complaint("[    4.9] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI"));
+        assert!(is_complaint("[    4.9] int3: 0000 [#1] PREEMPT SMP NOPTI"));
         assert!(!is_complaint("[    2.0] x86/fpu: WARNING: none"));
     }
 }

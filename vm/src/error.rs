@@ -77,7 +77,7 @@ pub enum Error {
     /// The kernel panicked.
     #[error("the guest's kernel panicked: {line}{console}")]
     Panic {
-        /// The kernel's line that says so.
+        /// What it died of and where, if it said so, and its line about the panic.
         line: String,
         /// The console.
         console: Excerpt,

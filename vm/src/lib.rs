@@ -24,6 +24,7 @@ mod initramfs;
 mod job;
 mod machine;
 mod process;
+mod qemu;
 
 pub use accelerator::Accelerator;
 pub use error::{Error, Excerpt};
@@ -31,3 +32,4 @@ pub use image::KernelDirectory;
 pub use initramfs::Initramfs;
 pub use job::{Command, Job, JobStatus, SignalWhen, Step, StepStatus};
 pub use machine::{Booting, Finished, Limits, Machine, Output, Running, StepResult};
+pub use qemu::Threads;

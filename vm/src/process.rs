@@ -170,7 +170,10 @@ impl Process {
         match self.console.notice().cloned() {
             Some(Notice::NoInit(line)) => Error::NoInit { line, console },
             Some(Notice::InitFailed(why)) => Error::Init { why, console },
-            Some(Notice::Panic(line)) => Error::Panic { line, console },
+            Some(Notice::Panic(line)) => {
+                let line = self.console.oops().map_or(line.clone(), |oops| format!("{oops} ({line})"));
+                Error::Panic { line, console }
+            }
             Some(Notice::Stall(_)) | None => Error::NoStatus { console },
         }
     }
