@@ -9,13 +9,15 @@ use lazymmu_vm::{Accelerator, Error, Finished, Initramfs, Job, KernelDirectory, 
 
 use crate::binary::{self, Said};
 
-/// A kernel series with the drop-in.
+/// A kernel with the drop-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Series {
     /// 7.x: the generic, nestable mode.
     V7,
     /// 6.12: the mode as the architecture has it.
     V6_12,
+    /// 7.x with KASAN.
+    V7Kasan,
 }
 
 impl Series {
@@ -23,6 +25,7 @@ impl Series {
         match self {
             Series::V7 => "LAZYMMU_VM_KERNEL_7",
             Series::V6_12 => "LAZYMMU_VM_KERNEL_6_12",
+            Series::V7Kasan => "LAZYMMU_VM_KERNEL_7_KASAN",
         }
     }
 }
@@ -48,6 +51,14 @@ impl std::error::Error for Missing {}
 
 fn variable(name: &'static str) -> Result<PathBuf, Missing> {
     env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from).ok_or(Missing(name))
+}
+
+/// The functions of 7.x that open or pause a section, and where they are, as `cargo xtask kernel sections` lists them.
+pub fn sections() -> Result<Vec<(String, String)>, Missing> {
+    const VARIABLE: &str = "LAZYMMU_VM_SECTIONS_7";
+    let list = env::var(VARIABLE).map_err(|_| Missing(VARIABLE))?;
+    let pairs = list.lines().filter_map(|line| line.split_once(' '));
+    Ok(pairs.map(|(function, place)| (function.to_owned(), place.to_owned())).collect())
 }
 
 /// The static binaries, and how machines run here.

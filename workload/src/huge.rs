@@ -12,12 +12,12 @@ const HUGE: &str = "/sys/kernel/mm/transparent_hugepage";
 
 pub(crate) fn run() -> Result<Outcome, Error> {
     let reach = reach()?;
-    let mut region = fill(reach)?;
+    let mut region = fill()?;
     split_entries(&region, reach)?;
     check_both(&mut region)?;
 
     // The child has copies of its own now and is gone; the pages are the parent's alone, so advice may split them.
-    let mut region = fill(reach)?;
+    let mut region = fill()?;
     split_entries(&region, reach)?;
     advise_one_in(&region, reach, libc::MADV_COLD, "MADV_COLD")?;
     check(&region, "MADV_COLD on a part of each huge page")?;
@@ -62,7 +62,9 @@ fn whole(reach: usize) -> usize {
     PAGES / reach - 1
 }
 
-fn fill(reach: usize) -> Result<Region, Error> {
+/// Maps pages, as huge ones where they fit, and writes to each.
+pub(crate) fn fill() -> Result<Region, Error> {
+    let reach = reach()?;
     let mut region =
         Region::map_huge(PAGES).attempt(|| format!("map {PAGES} pages, huge ones where they fit"))?;
     for page in 0..PAGES {

@@ -12,8 +12,10 @@
 mod advise;
 mod device;
 mod error;
+mod firmware;
 mod fork;
 mod fork_exclusive;
+mod generations;
 mod huge;
 mod kernel_map;
 mod migrate;
@@ -122,6 +124,13 @@ const WORKLOADS: &[Workload] = &[
         run: huge::run,
     },
     Workload {
+        name: "lru-gen",
+        what: "has the kernel look which of many pages were used, as it does to reclaim memory by generations \
+               (walk_pte_range, walk_pmd_range_locked, lru_gen_look_around)",
+        needs: "root, a kernel built with CONFIG_LRU_GEN and CONFIG_DEBUG_FS, and swap space or CONFIG_ZRAM",
+        run: generations::run,
+    },
+    Workload {
         name: "userfaultfd-move",
         what: "moves many pages by UFFDIO_MOVE (move_present_ptes)",
         needs: "a kernel from 6.8 on, built with CONFIG_USERFAULTFD",
@@ -146,9 +155,17 @@ const WORKLOADS: &[Workload] = &[
         run: kernel_map::vmalloc,
     },
     Workload {
+        name: "ioremap",
+        what: "reads the firmware's image through /dev/mem, for which the kernel maps it page by page (vmap_pte_range, \
+               vunmap_pte_range)",
+        needs: "root, a PC, and a kernel built with CONFIG_DEVMEM",
+        run: firmware::run,
+    },
+    Workload {
         name: "bpf-arena",
         what: "touches many pages of a BPF arena, which the kernel then maps for itself (apply_to_pte_range)",
-        needs: "root, and a kernel from 6.9 on, built with CONFIG_BPF_JIT; from 6.18 on a CPU with cmpxchg16b",
+        needs: "root, and a kernel from 6.9 on, built with CONFIG_BPF_JIT; from 6.18 on a CPU with \
+                cmpxchg16b or the boot parameter slab_debug=F,kmalloc-*",
         run: kernel_map::bpf_arena,
     },
     Workload {

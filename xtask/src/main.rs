@@ -44,6 +44,12 @@ enum Command {
     Vm(vm::Args),
     /// Run every check and test
     Test(test::Args),
+    /// Run the workloads in a virtual machine and show which of the kernel's lazy sections they enter
+    Sections {
+        /// On the variants of the kernel as well, which may have to be built
+        #[arg(long)]
+        all: bool,
+    },
     /// Run a bench
     Bench(bench::Args),
     /// Break the engine on purpose, place by place, and see whether its tests notice
@@ -59,6 +65,7 @@ fn main() -> ExitCode {
         Command::Ebpf(command) => ebpf::run(&command).map(|()| ExitCode::SUCCESS),
         Command::Vm(args) => Ok(vm::run(&args)),
         Command::Test(args) => Ok(test::run(&args)),
+        Command::Sections { all } => test::machines::sections(all),
         Command::Bench(args) => bench::run(&args),
         Command::Mutants(args) => mutants::run(&args),
         Command::Corpus => corpus::run(),

@@ -11,7 +11,7 @@ use lazymmu_vm::{
 };
 
 use crate::guest::Binaries;
-use crate::kernel::{self, Series};
+use crate::kernel::{self, Series, Variant};
 use crate::paths;
 
 /// What `cargo xtask vm` takes.
@@ -20,6 +20,12 @@ pub(crate) struct Args {
     /// The kernel series, 7 or 6.12; it is built if there is none yet
     #[arg(long, value_enum, default_value_t = Series::V7, conflicts_with = "kernel")]
     series: Series,
+    /// Which kernel of the series
+    #[arg(long, value_enum, default_value_t, conflicts_with = "kernel")]
+    variant: Variant,
+    /// Add words to the kernel's command line
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    append: String,
     /// A kernel directory that `cargo xtask kernel build` has made, or a bzImage
     #[arg(long, value_name = "PATH")]
     kernel: Option<PathBuf>,
@@ -57,7 +63,7 @@ fn kernel(args: &Args) -> Result<(PathBuf, Option<KernelDirectory>)> {
     let path = match &args.kernel {
         Some(path) if path.is_dir() => path.clone(),
         Some(image) => return Ok((image.clone(), None)),
-        None => kernel::ensure(args.series)?.directory,
+        None => kernel::ensure(args.series, args.variant)?.directory,
     };
     let directory = KernelDirectory::open(path).context("failed to use the kernel")?;
     Ok((directory.boot_image(), Some(directory)))
@@ -97,6 +103,7 @@ fn run_in_machine(args: &Args) -> Result<ExitCode> {
         .accelerator(accelerator)
         .cpus(args.smp)
         .memory(args.memory)
+        .append(&args.append)
         .limits(Limits { job: Duration::from_secs(args.timeout), ..Limits::default() });
 
     eprintln!("vm: booting on {}", accelerator.name());

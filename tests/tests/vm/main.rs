@@ -99,6 +99,21 @@ mod sections_of_7 {
     }
 }
 
+/// What only a kernel with KASAN has; `cargo xtask test --vm all` builds one.
+mod sections_of_kasan {
+    use super::*;
+
+    #[test]
+    fn are_entered() {
+        sections::kasan::are_entered(Series::V7Kasan);
+    }
+
+    #[test]
+    fn findings_are_known_ones() {
+        sections::kasan::findings_are_known_ones(Series::V7Kasan);
+    }
+}
+
 mod stock {
     #[test]
     fn without_the_drop_in() {

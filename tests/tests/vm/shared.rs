@@ -15,12 +15,12 @@ pub(crate) struct Run {
 
 /// A place for the runs of one kind, one for each series.
 pub(crate) struct Runs {
-    cells: [OnceLock<Result<Run, String>>; 2],
+    cells: [OnceLock<Result<Run, String>>; 3],
 }
 
 impl Runs {
     pub(crate) const fn new() -> Self {
-        Self { cells: [OnceLock::new(), OnceLock::new()] }
+        Self { cells: [const { OnceLock::new() }; 3] }
     }
 
     /// The run on that series, done now if no test has needed it before.
@@ -39,12 +39,13 @@ pub(crate) struct Plan {
     names: Vec<&'static str>,
     debug_info: bool,
     cpus: u32,
+    append: &'static str,
 }
 
 impl Plan {
     /// One that does nothing yet, on one CPU.
     pub(crate) fn new() -> Self {
-        Self { steps: Vec::new(), names: Vec::new(), debug_info: false, cpus: 1 }
+        Self { steps: Vec::new(), names: Vec::new(), debug_info: false, cpus: 1, append: "" }
     }
 
     /// Gives the machine more CPUs.
@@ -56,6 +57,12 @@ impl Plan {
     /// Puts the kernel's debug information into the guest.
     pub(crate) fn with_debug_info(mut self) -> Self {
         self.debug_info = true;
+        self
+    }
+
+    /// Adds words to the kernel's command line.
+    pub(crate) fn append(mut self, words: &'static str) -> Self {
+        self.append = words;
         self
     }
 
@@ -73,7 +80,7 @@ impl Plan {
     }
 
     fn run(self, series: Series) -> Result<Run, String> {
-        let Self { steps, names, debug_info, cpus } = self;
+        let Self { steps, names, debug_info, cpus, append } = self;
         let lab = Lab::open().map_err(|error| error.to_string())?;
         let kernel = lab.kernel(series).map_err(|error| error.to_string())?;
         let done = lab.initramfs().and_then(|mut initramfs| {
@@ -81,7 +88,7 @@ impl Plan {
                 kernel.add_debug_info(&mut initramfs)?;
             }
             let memory = if debug_info { 2048 } else { 1024 };
-            let machine = lab.machine(&kernel.boot_image()).memory(memory).cpus(cpus);
+            let machine = lab.machine(&kernel.boot_image()).memory(memory).cpus(cpus).append(append);
             machine.run(&initramfs, &lazymmu_vm::Job::new(steps), &mut |_| ())
         });
         let finished = done.map_err(|error| error.to_string())?;

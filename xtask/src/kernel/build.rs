@@ -19,6 +19,7 @@ use super::dropin::{self, Dropin};
 use super::source::{self, Series};
 use super::store::{BuiltKernel, Info, Store};
 use super::tree::Tree;
+use super::variant::Variant;
 
 /// To be raised with every change in here, or in [`super::apply`], that changes what a build gives.
 const RECIPE: u32 = 4;
@@ -32,7 +33,8 @@ const ENVIRONMENT: &[(&str, &str)] = &[
 ];
 
 /// What file:line and inlined frames do not need.
-const DROPPED_SECTIONS: &[&str] = &[".debug_loclists", ".debug_aranges", ".debug_frame"];
+const DROPPED_SECTIONS: &[&str] =
+    &[".debug_loclists", ".debug_aranges", ".debug_frame", ".debug_str_offsets"];
 
 /// How to build.
 #[derive(Clone, Copy, Debug)]
@@ -43,18 +45,25 @@ pub(crate) struct Options {
     pub(crate) refresh: bool,
 }
 
-/// The kernel of a series.
-pub(crate) fn series(store: &Store, series: Series, options: Options) -> Result<BuiltKernel> {
+/// A kernel of a series.
+pub(crate) fn series(
+    store: &Store,
+    series: Series,
+    variant: Variant,
+    options: Options,
+) -> Result<BuiltKernel> {
     let package = source::resolve(store, series, options.refresh)?;
     let dropin = Dropin::load()?;
     let label = package.label();
-    let compiler = Compiler::find()?;
-    let key = key(&dropin, &compiler, &label)?;
-    let name = format!("{}-{key}", package.version.replace([':', '/'], "-"));
-    eprintln!("kernel {}: {} {}", series.name(), package.name, package.version);
+    let compiler = Compiler::find(variant)?;
+    let key = key(&dropin, &compiler, variant, &label)?;
+    let name = format!("{}{}-{key}", package.version.replace([':', '/'], "-"), variant.suffix());
+    let shown = format!("{}{}", series.name(), variant.suffix());
+    eprintln!("kernel {shown}: {} {}", package.name, package.version);
     if let Some(built) = store.built(&name) {
         return Ok(built);
     }
+    // All variants are built from the one tree, which must not change meanwhile.
     let _lock = store.lock(&label)?;
     if let Some(built) = store.built(&name) {
         return Ok(built);
@@ -62,11 +71,17 @@ pub(crate) fn series(store: &Store, series: Series, options: Options) -> Result<
     let tree = Tree::open(&source::unpack(store, series, &package)?)?;
     apply::apply(&tree, &dropin)?;
     let source = format!("{} {}", package.name, package.version);
-    Build { store, tree: &tree, label: &label, jobs: options.jobs }.run(&name, source, compiler, key)
+    let label = label + variant.suffix();
+    Build { store, tree: &tree, label: &label, variant, jobs: options.jobs }.run(&name, source, compiler, key)
 }
 
 /// The kernel of somebody's own tree, which gets the drop-in.
-pub(crate) fn tree(store: &Store, directory: &Path, options: Options) -> Result<BuiltKernel> {
+pub(crate) fn tree(
+    store: &Store,
+    directory: &Path,
+    variant: Variant,
+    options: Options,
+) -> Result<BuiltKernel> {
     let tree = Tree::open(directory)?;
     if tree.root.join(".config").exists() || tree.root.join("include/config").exists() {
         bail!(
@@ -80,9 +95,9 @@ pub(crate) fn tree(store: &Store, directory: &Path, options: Options) -> Result<
         eprintln!("changed {path}");
     }
     let label = format!("tree-{}", hex(&Sha256::digest(tree.root.as_os_str().as_encoded_bytes())[..8]));
-    let compiler = Compiler::find()?;
-    let key = key(&dropin, &compiler, &state_of(&tree)?)?;
-    let name = format!("{label}-{key}");
+    let compiler = Compiler::find(variant)?;
+    let key = key(&dropin, &compiler, variant, &state_of(&tree)?)?;
+    let name = format!("{label}{}-{key}", variant.suffix());
     if let Some(built) = store.built(&name) {
         return Ok(built);
     }
@@ -91,7 +106,8 @@ pub(crate) fn tree(store: &Store, directory: &Path, options: Options) -> Result<
         return Ok(built);
     }
     let source = tree.root.display().to_string();
-    Build { store, tree: &tree, label: &label, jobs: options.jobs }.run(&name, source, compiler, key)
+    let label = label + variant.suffix();
+    Build { store, tree: &tree, label: &label, variant, jobs: options.jobs }.run(&name, source, compiler, key)
 }
 
 /// One build under its lock.
@@ -99,6 +115,7 @@ struct Build<'a> {
     store: &'a Store,
     tree: &'a Tree,
     label: &'a str,
+    variant: Variant,
     jobs: usize,
 }
 
@@ -109,8 +126,8 @@ impl Build<'_> {
         let log = self.store.log(self.label);
         fs::write(&log, "").with_context(|| format!("failed to write {}", log.display()))?;
         eprintln!("building Linux {} (minutes, the first time); log: {}", self.tree.version, log.display());
-        self.configure(&objects)?;
-        self.make(&objects, &["bzImage"])?;
+        self.configure(&objects, &compiler)?;
+        self.make(&objects, &compiler, &["bzImage"])?;
 
         let files = self.store.scratch(self.label)?;
         collect(&objects, files.path())?;
@@ -120,22 +137,20 @@ impl Build<'_> {
             .and_then(|elf| elf.build_id().ok().flatten().map(hex))
             .context("failed to find a build id in the built vmlinux")?;
         let release = dropin::read(&objects.join("include/config/kernel.release"))?.trim().to_owned();
-        let info = Info { release, build_id, source, compiler: compiler.cc, key };
+        let info = Info { release, build_id, source, compiler: compiler.version, key };
         self.store.publish(name, &files.keep(), &info)
     }
 
-    fn configure(&self, objects: &Path) -> Result<()> {
-        let fragments = dropin::fragments(self.tree.version);
-        self.make(objects, &["tinyconfig"])?;
+    fn configure(&self, objects: &Path, compiler: &Compiler) -> Result<()> {
+        let fragments = dropin::fragments(self.tree.version, self.variant);
+        self.make(objects, compiler, &["tinyconfig"])?;
         let mut merge = Command::new(self.tree.root.join("scripts/kconfig/merge_config.sh"));
         merge.arg("-O").arg(objects).arg("-m").arg(objects.join(".config")).args(&fragments);
         self.logged(merge.current_dir(&self.tree.root), "merge_config.sh")?;
-        self.make(objects, &["olddefconfig"])?;
+        self.make(objects, compiler, &["olddefconfig"])?;
         let config = dropin::read(&objects.join(".config"))?;
-        let mut lost = Vec::new();
-        for fragment in &fragments {
-            lost.extend(config::lost(&dropin::read(fragment)?, &config));
-        }
+        let texts: Vec<String> = fragments.iter().map(|path| dropin::read(path)).collect::<Result<_>>()?;
+        let lost = config::lost(&texts, &config);
         if !lost.is_empty() {
             bail!(
                 "failed to configure Linux {}: Kconfig did not take these lines of kernel/config*.fragment:\n  {}",
@@ -146,7 +161,7 @@ impl Build<'_> {
         Ok(())
     }
 
-    fn make(&self, objects: &Path, targets: &[&str]) -> Result<()> {
+    fn make(&self, objects: &Path, compiler: &Compiler, targets: &[&str]) -> Result<()> {
         // Names in debug information are relative to the source tree, and no path of this machine is in the result.
         let maps = format!(
             "-ffile-prefix-map={}/= -fdebug-prefix-map={}=.",
@@ -156,6 +171,7 @@ impl Build<'_> {
         let mut make = Command::new("nice");
         make.args(["-n", "5", "make", "-C"]).arg(&self.tree.root);
         make.arg(format!("O={}", objects.display())).arg(format!("-j{}", self.jobs));
+        make.arg(format!("CC={}", compiler.program));
         make.arg(format!("KCFLAGS={maps}")).arg(format!("KAFLAGS={maps}")).args(targets);
         self.logged(&mut make, &format!("make {}", targets.join(" ")))
     }
@@ -229,24 +245,28 @@ fn debug(files: &Path) -> Result<()> {
 
 /// The programs whose versions a build depends on.
 struct Compiler {
-    /// gcc's version line.
-    cc: String,
+    /// Its name in the path.
+    program: String,
+    /// Its version line.
+    version: String,
     /// Those of the others.
     tools: String,
 }
 
 impl Compiler {
-    fn find() -> Result<Self> {
+    fn find(variant: Variant) -> Result<Self> {
         let version = |program: &str| -> Result<String> {
             let text = source::run_for_output(Command::new(program).arg("--version"))?;
             Ok(text.lines().next().unwrap_or_default().to_owned())
         };
-        Ok(Self { cc: version("gcc")?, tools: [version("ld")?, version("pahole")?].join("\n") })
+        let program = variant.compiler()?;
+        let tools = [version("ld")?, version("pahole")?].join("\n");
+        Ok(Self { version: version(&program)?, program, tools })
     }
 }
 
 /// Hash of everything that goes into a build.
-fn key(dropin: &Dropin, compiler: &Compiler, source: &str) -> Result<String> {
+fn key(dropin: &Dropin, compiler: &Compiler, variant: Variant, source: &str) -> Result<String> {
     let mut hash = Sha256::new();
     let mut add = |part: &str| {
         hash.update((part.len() as u64).to_le_bytes());
@@ -254,13 +274,13 @@ fn key(dropin: &Dropin, compiler: &Compiler, source: &str) -> Result<String> {
     };
     add(&RECIPE.to_string());
     add(source);
-    add(&compiler.cc);
+    add(&compiler.version);
     add(&compiler.tools);
     for file in &dropin.files {
         add(file.path);
         add(&file.text);
     }
-    for fragment in dropin::all_fragments() {
+    for fragment in dropin::all_fragments(variant) {
         add(&dropin::read(&fragment)?);
     }
     Ok(hex(&hash.finalize()[..8]))
@@ -331,13 +351,21 @@ mod tests {
 
     #[test]
     fn the_key_follows_everything_that_goes_in() {
-        let compiler = |cc: &str| Compiler { cc: cc.to_owned(), tools: String::new() };
-        let key = |text: &str, cc: &str, source: &str| key(&dropin(text), &compiler(cc), source).unwrap();
+        let compiler = |version: &str| Compiler {
+            program: String::new(),
+            version: version.to_owned(),
+            tools: String::new(),
+        };
+        let key = |text: &str, version: &str, source: &str| {
+            key(&dropin(text), &compiler(version), Variant::Plain, source).unwrap()
+        };
         let first = key("a", "gcc 12", "linux_1");
         assert_eq!(first, key("a", "gcc 12", "linux_1"));
         let others =
             [key("b", "gcc 12", "linux_1"), key("a", "gcc 13", "linux_1"), key("a", "gcc 12", "linux_2")];
         assert!(!others.contains(&first), "{others:?}");
+        let kasan = super::key(&dropin("a"), &compiler("gcc 12"), Variant::Kasan, "linux_1").unwrap();
+        assert_ne!(kasan, first);
     }
 
     #[test]
@@ -359,8 +387,9 @@ mod tests {
         fs::write(directory.path().join("Makefile"), "VERSION = 7\nPATCHLEVEL = 2\n").unwrap();
         fs::write(directory.path().join(".config"), "").unwrap();
         let store = Store::open_in(&directory.path().join("cache")).unwrap();
-        let refusal =
-            tree(&store, directory.path(), Options { jobs: 1, refresh: false }).unwrap_err().to_string();
+        let refusal = tree(&store, directory.path(), Variant::Plain, Options { jobs: 1, refresh: false })
+            .unwrap_err()
+            .to_string();
         assert!(refusal.contains("make mrproper"), "{refusal}");
     }
 

@@ -27,6 +27,8 @@ const KEPT: &[gimli::DwAt] = &[
     dw::DW_AT_name,
     dw::DW_AT_comp_dir,
     dw::DW_AT_stmt_list,
+    // clang's lists of ranges have their addresses in a table.
+    dw::DW_AT_addr_base,
     dw::DW_AT_language,
     dw::DW_AT_low_pc,
     dw::DW_AT_high_pc,
@@ -120,6 +122,7 @@ impl Value {
             AttributeValue::DebugLineStrRef(offset) => Self::LineStr(offset.0),
             AttributeValue::DebugLineRef(offset) => Self::Section(offset.0),
             AttributeValue::RangeListsRef(offset) => Self::Section(offset.0),
+            AttributeValue::DebugAddrBase(base) => Self::Section(base.0),
             AttributeValue::SecOffset(offset) => Self::Section(*offset),
             AttributeValue::UnitRef(UnitOffset(offset)) => Self::Entry(*offset),
             AttributeValue::FileIndex(index) => Self::Number(*index),
@@ -159,6 +162,12 @@ fn read(dwarf: &gimli::Dwarf<Slice<'_>>, unit: &gimli::Unit<Slice<'_>>) -> Resul
                     Some(Value::Section(dwarf.ranges_offset(unit, index)?.0))
                 }
                 AttributeValue::DebugAddrIndex(index) => Some(Value::Address(dwarf.address(unit, index)?)),
+                AttributeValue::DebugStrOffsetsIndex(index) => Some(Value::Str(
+                    dwarf
+                        .debug_str_offsets
+                        .get_str_offset(gimli::Format::Dwarf32, unit.str_offsets_base, index)?
+                        .0,
+                )),
                 value => Value::read(&value),
             };
             let value = value.with_context(|| format!("failed to read a {} of vmlinux", attribute.name()))?;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::tree::Version;
+use super::variant::Variant;
 use crate::paths;
 
 /// Stands in every file of the drop-in, of this version and of all before it.
@@ -63,13 +64,14 @@ const FRAGMENTS: &[(&str, Version)] = &[
 ];
 
 /// The configuration fragments for a tree of this version, in the order in which they are merged.
-pub(crate) fn fragments(version: Version) -> Vec<PathBuf> {
-    FRAGMENTS.iter().filter(|(_, since)| version >= *since).map(|(name, _)| directory().join(name)).collect()
+pub(crate) fn fragments(version: Version, variant: Variant) -> Vec<PathBuf> {
+    let usual = FRAGMENTS.iter().filter(|(_, since)| version >= *since).map(|(name, _)| *name);
+    usual.chain(variant.fragment()).map(|name| directory().join(name)).collect()
 }
 
-/// The fragments for any version.
-pub(crate) fn all_fragments() -> impl Iterator<Item = PathBuf> {
-    FRAGMENTS.iter().map(|(name, _)| directory().join(name))
+/// The fragments of a variant for any version.
+pub(crate) fn all_fragments(variant: Variant) -> impl Iterator<Item = PathBuf> {
+    FRAGMENTS.iter().map(|(name, _)| *name).chain(variant.fragment()).map(|name| directory().join(name))
 }
 
 fn directory() -> PathBuf {

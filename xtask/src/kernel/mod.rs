@@ -10,16 +10,20 @@ mod config;
 mod debuginfo;
 mod dropin;
 mod scan;
+mod sections;
 mod source;
 mod store;
 mod tree;
+mod variant;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 
+pub(crate) use sections::Section;
 pub(crate) use source::Series;
 pub(crate) use store::BuiltKernel;
+pub(crate) use variant::Variant;
 
 use accessors::Table;
 use dropin::Dropin;
@@ -35,6 +39,12 @@ pub(crate) enum Command {
     Apply {
         /// The root of the tree
         tree: PathBuf,
+    },
+    /// List the functions of a kernel that open or pause a lazy section on x86
+    Sections {
+        /// The kernel series
+        #[arg(long, value_enum, default_value_t = Series::V7)]
+        series: Series,
     },
     /// Check that the drop-in fits a tree and wraps each of its accessors, without changing anything
     Check {
@@ -53,6 +63,9 @@ pub(crate) struct BuildArgs {
     /// Build this tree, which gets the drop-in
     #[arg(long, value_name = "DIR")]
     tree: Option<PathBuf>,
+    /// Which kernel of it
+    #[arg(long, value_enum, default_value_t)]
+    variant: Variant,
     /// Look for a newer source package instead of the one taken the last time
     #[arg(long, requires = "series")]
     refresh: bool,
@@ -68,8 +81,8 @@ pub(crate) fn run(command: Command) -> Result<()> {
             let store = Store::open()?;
             let options = build::Options { jobs: args.jobs.unwrap_or_else(cpus), refresh: args.refresh };
             let built = match (args.series, args.tree) {
-                (Some(series), _) => build::series(&store, series, options)?,
-                (None, Some(tree)) => build::tree(&store, &tree, options)?,
+                (Some(series), _) => build::series(&store, series, args.variant, options)?,
+                (None, Some(tree)) => build::tree(&store, &tree, args.variant, options)?,
                 (None, None) => anyhow::bail!("failed to build: neither --series nor --tree was given"),
             };
             eprintln!("{} from {}, build id {}", built.info.release, built.info.source, built.info.build_id);
@@ -83,6 +96,11 @@ pub(crate) fn run(command: Command) -> Result<()> {
             }
             for path in changed {
                 println!("changed {path}");
+            }
+        }
+        Command::Sections { series } => {
+            for section in sections(series)? {
+                println!("{section}");
             }
         }
         Command::Check { tree } => {
@@ -100,9 +118,16 @@ pub(crate) fn run(command: Command) -> Result<()> {
     Ok(())
 }
 
-/// The kernel of a series, from the cache, or built now.
-pub(crate) fn ensure(series: Series) -> Result<BuiltKernel> {
-    build::series(&Store::open()?, series, build::Options { jobs: cpus(), refresh: false })
+/// A kernel of a series, from the cache, or built now.
+pub(crate) fn ensure(series: Series, variant: Variant) -> Result<BuiltKernel> {
+    build::series(&Store::open()?, series, variant, build::Options { jobs: cpus(), refresh: false })
+}
+
+/// The functions of a series' kernel that open or pause a section.
+pub(crate) fn sections(series: Series) -> Result<Vec<Section>> {
+    let store = Store::open()?;
+    let package = source::resolve(&store, series, false)?;
+    sections::find(&Tree::open(&source::ensure(&store, series, &package)?)?)
 }
 
 fn cpus() -> usize {

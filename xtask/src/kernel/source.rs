@@ -71,6 +71,16 @@ pub(crate) fn resolve(store: &Store, series: Series, refresh: bool) -> Result<Pa
     Ok(package)
 }
 
+/// The unpacked source of a package, to be read.
+pub(crate) fn ensure(store: &Store, series: Series, package: &Package) -> Result<PathBuf> {
+    let source = store.source(&package.label());
+    if source.is_dir() {
+        return Ok(source);
+    }
+    let _lock = store.lock(&package.label())?;
+    unpack(store, series, package)
+}
+
 /// The unpacked source of a package; downloads and unpacks it if the cache has none. The caller holds the source's lock.
 pub(crate) fn unpack(store: &Store, series: Series, package: &Package) -> Result<PathBuf> {
     let source = store.source(&package.label());

@@ -1,19 +1,27 @@
 //! The tests in virtual machines: builds what they need, tells them where it is, and counts those that cannot be run.
 
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail};
 
 use super::summary::{Counts, Tally};
 use crate::guest::Binaries;
-use crate::kernel::{self, BuiltKernel, Series};
+use crate::kernel::{self, BuiltKernel, Series, Variant};
 use crate::{sh, stock, vm};
 
-/// The series that are tested: the variable that says where its kernel is, and the module of its tests.
-const SERIES: [(Series, &str, &str); 2] = [
-    (Series::V7, "LAZYMMU_VM_KERNEL_7", "series_7::"),
-    (Series::V6_12, "LAZYMMU_VM_KERNEL_6_12", "series_6_12::"),
+/// A kernel that is tested: the variable that says where it is, and the modules of its tests.
+type Tested = (Series, Variant, &'static str, &'static [&'static str]);
+
+const SERIES: [Tested; 2] = [
+    (Series::V7, Variant::Plain, "LAZYMMU_VM_KERNEL_7", &["series_7::", "sections_of_7::"]),
+    (Series::V6_12, Variant::Plain, "LAZYMMU_VM_KERNEL_6_12", &["series_6_12::"]),
 ];
+
+/// One that takes minutes to build, and is built only for who asks for all.
+const KASAN: Tested = (Series::V7, Variant::Kasan, "LAZYMMU_VM_KERNEL_7_KASAN", &["sections_of_kasan::"]);
+
+/// The variable with the list of functions that open sections.
+const SECTIONS: &str = "LAZYMMU_VM_SECTIONS_7";
 
 /// The module of the tests of the machine itself, which want any kernel.
 const RUNNER: &str = "runner::";
@@ -21,23 +29,35 @@ const RUNNER: &str = "runner::";
 /// The module of the tests on a stock kernel.
 const STOCK: &str = "stock::";
 
-/// Builds what is missing, and runs everything for which it could be built.
-pub(super) fn run(tally: &mut Tally) {
+/// Builds what is missing, and runs everything for which it could be built; the variants as well if they are wanted.
+pub(super) fn run(tally: &mut Tally, variants: bool) {
     let Some(binaries) = tally.check("static binaries", Binaries::build) else {
         return skip_all(tally, "the static binaries could not be built");
     };
     let mut cargo = tests();
     cargo.env("LAZYMMU_VM_GUEST", binaries.directory()).arg("--");
     let mut kernels = Vec::new();
-    for (series, variable, module) in SERIES {
-        let name = format!("kernel of series {}", series.name());
-        match tally.check(&name, || kernel::ensure(series)) {
+    for (series, variant, variable, modules) in SERIES.into_iter().chain(variants.then_some(KASAN)) {
+        let name = format!("kernel of series {}{}", series.name(), variant.suffix());
+        match tally.check(&name, || kernel::ensure(series, variant)) {
             Some(kernel) => {
                 cargo.env(variable, &kernel.directory);
                 kernels.push(kernel);
             }
-            None => skip(tally, &mut cargo, module, &format!("there is no {name}")),
+            None => {
+                for module in modules {
+                    skip(tally, &mut cargo, module, &format!("there is no {name}"));
+                }
+            }
         }
+    }
+    if !variants {
+        for module in KASAN.3 {
+            skip(tally, &mut cargo, module, "it takes a kernel of its own; --vm all builds it");
+        }
+    }
+    if let Some(list) = tally.check("list of sections", section_list) {
+        cargo.env(SECTIONS, list);
     }
     match kernels.first() {
         None => skip(tally, &mut cargo, RUNNER, "there is no kernel"),
@@ -60,6 +80,27 @@ pub(super) fn run(tally: &mut Tally) {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     cargo.args(["--test-threads", &cpus.to_string()]);
     tally.tests("virtual machines", &mut cargo, Counts::of_libtest);
+}
+
+/// Runs the workloads and prints which of the kernel's sections they enter; with those of the variants if wanted.
+pub(crate) fn sections(variants: bool) -> Result<ExitCode> {
+    let binaries = Binaries::build()?;
+    let mut cargo = tests();
+    cargo.env("LAZYMMU_VM_GUEST", binaries.directory()).env(SECTIONS, section_list()?);
+    let mut filters: Vec<&str> = Vec::new();
+    for (series, variant, variable, modules) in [SERIES[0]].into_iter().chain(variants.then_some(KASAN)) {
+        let kernel = kernel::ensure(series, variant)?;
+        cargo.env("LAZYMMU_VM_ACCELERATOR", accelerator(&kernel, &binaries)?).env(variable, kernel.directory);
+        filters.extend(modules.iter().filter(|module| module.starts_with("sections_")));
+    }
+    cargo.args(["--", "--nocapture", "--test-threads", "1"]).args(filters);
+    let status = cargo.status()?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn section_list() -> Result<String> {
+    let sections = kernel::sections(Series::V7)?;
+    Ok(sections.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
 fn accelerator(kernel: &BuiltKernel, binaries: &Binaries) -> Result<&'static str> {
@@ -116,9 +157,10 @@ mod tests {
     #[test]
     fn the_variables_are_those_that_the_tests_read() {
         let reader = include_str!("../../../tests/src/lab.rs");
-        for (_, variable, _) in SERIES {
+        for (_, _, variable, _) in SERIES.into_iter().chain([KASAN]) {
             assert!(reader.contains(variable), "{variable}");
         }
+        assert!(reader.contains(SECTIONS), "{SECTIONS}");
         for variable in
             ["LAZYMMU_VM_GUEST", "LAZYMMU_VM_ACCELERATOR", "LAZYMMU_VM_KERNEL_STOCK", "\"LAZYMMU_VM_KERNEL\""]
         {
