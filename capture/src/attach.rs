@@ -8,7 +8,7 @@ use aya::{Btf as AyaBtf, Ebpf};
 
 use crate::Error;
 use crate::error::short;
-use crate::hooks::{HOOKS, Hook};
+use crate::hooks::{HOOKS, Hook, Need};
 
 /// What the kernel says about a program that it has loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Attached {
             }
             match load(program(ebpf, hook.program)?, hook, &btf) {
                 Ok(verified_instructions) => loaded.push(LoadedHook { hook, verified_instructions }),
-                Err(source) if hook.required => return Err(Error::load(hook.program, source)),
+                Err(source) if hook.need == Need::Capture => return Err(Error::load(hook.program, source)),
                 Err(source) => {
                     *missing = Some(format!("the kernel does not load its program: {}", short(&source)));
                 }
@@ -54,7 +54,7 @@ impl Attached {
             }
             match attach(program(ebpf, hook.program)?) {
                 Ok(link) => links.push(link),
-                Err(source) if hook.required => return Err(Error::attach(hook.program, source)),
+                Err(source) if hook.need == Need::Capture => return Err(Error::attach(hook.program, source)),
                 Err(source) => {
                     *missing = Some(format!("the kernel does not attach its program: {}", short(&source)));
                 }

@@ -1,41 +1,41 @@
 //! A running capture: from open to stop.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use aya::maps::{MapData, RingBuf};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use lazymmu_abi::{Kind, Record, Scope, Settings};
 use lazymmu_trace::{Kernel, Plan};
-use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep_until};
 use zerocopy::IntoBytes as _;
 
+use crate::Error;
 use crate::attach::{Attached, LoadedHook};
 use crate::hooks::HOOKS;
-use crate::item::{self, Item};
+use crate::item::Item;
 use crate::kernel::{self, Offsets};
 use crate::loss::{self, COUNTERS, CounterMap, Totals};
 use crate::object::object;
-use crate::{Error, sys};
+use crate::rings::{Layout, Rings};
+use crate::sorter::{SLACK, Sorter};
 
-/// The ring is looked at at least this often, so no item waits longer.
+/// The rings are looked at at least this often.
 const LOOK: Duration = Duration::from_millis(20);
 /// How often the kernel is asked for the hits that it skipped.
 const ASK_FOR_MISSES: Duration = Duration::from_millis(250);
-/// The programs wake the reader each time another part of the ring, one in so many, is filled.
-const PARTS: u32 = 8;
-/// The most items of one batch, which bounds memory when the programs are faster than the reader for long.
+/// The most items that are taken out of the rings at once.
 const BATCH: usize = 1 << 16;
+/// The fewest records that may wait to be sorted. If the rings hold more, so many may: then nothing is released early
+/// because the rings were full.
+const WAITING: usize = 1 << 16;
 /// How long a program that still runs after it was detached is waited for.
 const SETTLE: Duration = Duration::from_secs(1);
-
-const RING: &str = "RING";
 
 /// What to capture, and with how much memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Bytes of the ring: a power of two, at least a page, at most 1 GiB. A record takes 72, a stack 544.
+    /// Bytes of the rings together: a power of two, at least a page, at most 1 GiB. A record takes 72, a stack 544.
     pub ring_bytes: u32,
     /// Which accesses are emitted.
     pub scope: Scope,
@@ -51,12 +51,15 @@ impl Default for Options {
 pub struct Capture {
     // First, so that dropping detaches before the maps go.
     attached: Attached,
-    ring: AsyncFd<RingBuf<MapData>>,
+    rings: Rings,
+    sorter: Sorter,
+    /// Up to where the records are released once the rings are empty; `None` between two emptyings.
+    floor: Option<u64>,
     logger: EbpfLogger<&'static dyn log::Log>,
     counters: CounterMap,
     ebpf: Ebpf,
     offsets: Offsets,
-    /// Items that came out of the ring, `Lost` records not counted.
+    /// Items that came out of the rings, `Lost` records not counted.
     seen: u64,
     /// Skipped hits that were told as a `Lost` record.
     misses: u64,
@@ -77,17 +80,14 @@ impl Capture {
         if !bytes.is_power_of_two() || !(least..=1 << 30).contains(&bytes) {
             return Err(Error::RingSize { bytes, least });
         }
-        let kernel::Checked { offsets, settings, missing } = kernel::check(options.scope, bytes / PARTS)?;
+        let layout = Layout::new(bytes, least, kernel::online_cpus());
+        let kernel::Checked { offsets, settings, missing } = kernel::check(options.scope, layout)?;
         let mut ebpf = EbpfLoader::new()
             .override_global(Settings::GLOBAL, settings.as_bytes(), true)
-            .map_max_entries(RING, bytes)
             .load(object)
             .map_err(Error::object)?;
         let logger = EbpfLogger::init(&mut ebpf).map_err(|_| Error::Mismatch("AYA_LOGS"))?;
-        let map = ebpf.take_map(RING).ok_or(Error::Mismatch(RING))?;
-        let ring = RingBuf::try_from(map).map_err(|source| Error::Map { name: RING, source })?;
-        let ring =
-            sys::watch(ring).map_err(|source| Error::Io { what: "watch the ring".to_owned(), source })?;
+        let rings = Rings::new(&mut ebpf, layout)?;
         let counters = CounterMap::new(ebpf.take_map(COUNTERS).ok_or(Error::Mismatch(COUNTERS))?)?;
         let attached = Attached::new(&mut ebpf, missing).inspect_err(|error| {
             if let Some(log) = error.verifier_log() {
@@ -97,7 +97,9 @@ impl Capture {
         let now = Instant::now();
         Ok(Self {
             attached,
-            ring,
+            rings,
+            sorter: Sorter::new(WAITING.max(bytes as usize / size_of::<Record>())),
+            floor: None,
             logger,
             counters,
             ebpf,
@@ -117,7 +119,7 @@ impl Capture {
     /// What a trace says of the hooks, and why some are missing.
     pub fn plan(&self) -> Plan {
         let hooks = HOOKS.iter().zip(&self.attached.missing);
-        Plan { hooks: hooks.map(|(hook, missing)| hook.describe(missing.clone())).collect() }
+        Plan { hooks: hooks.filter_map(|(hook, missing)| hook.describe(missing.clone())).collect() }
     }
 
     /// What the verifier said about the programs.
@@ -125,16 +127,17 @@ impl Capture {
         &self.attached.loaded
     }
 
-    /// Waits for the next items and appends them, in the order of the ring. At least one comes.
+    /// Waits for the next items and appends them: records in the order of their times, each stack before the first
+    /// record that names it. At least one comes.
     ///
-    /// Items are gathered for up to 20 ms, or until an eighth of the ring has filled. The future may be dropped at
+    /// Items are gathered for up to 20 ms, or until an eighth of a ring has filled. The future may be dropped at
     /// any point without losing an item.
     pub async fn next_batch(&mut self, out: &mut Vec<Item>) -> Result<(), Error> {
         let before = out.len();
         loop {
             self.wait().await?;
-            let more = self.drain(out, BATCH)?;
-            self.next_look = if more { Instant::now() } else { Instant::now() + LOOK };
+            let emptied = self.empty(out)?;
+            self.next_look = if emptied.is_break() { Instant::now() + LOOK } else { Instant::now() };
             if Instant::now() >= self.next_question {
                 self.next_question = Instant::now() + ASK_FOR_MISSES;
                 self.tell_misses(out)?;
@@ -155,12 +158,15 @@ impl Capture {
         // A program that runs at this moment on another CPU finishes; it has counted its item before it sends it.
         let deadline = Instant::now() + SETTLE;
         loop {
-            while self.drain(out, BATCH)? {}
+            while self.empty(out)?.is_continue() {}
             self.tell_misses(out)?;
             let counters = self.counters.read()?;
-            let totals = loss::totals(&counters, self.seen, self.misses);
+            let totals = loss::totals(&counters, self.seen, self.misses, self.sorter.late());
             if totals.balanced() || Instant::now() >= deadline {
-                out.extend(loss::untold(&counters, now()).map(Item::Record));
+                let mut records = Vec::new();
+                self.sorter.finish(&mut records);
+                records.extend(loss::untold(&counters, now()));
+                out.extend(records.into_iter().map(Item::Record));
                 return Ok(totals);
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -170,35 +176,50 @@ impl Capture {
     /// Waits until the programs wake the reader or it is time to look.
     async fn wait(&mut self) -> Result<(), Error> {
         tokio::select! {
-            guard = self.ring.readable() => {
-                let mut guard = guard.map_err(|source| Error::Io { what: "watch the ring".to_owned(), source })?;
-                // Before the ring is drained: a wake-up that comes meanwhile is kept.
-                guard.clear_ready();
-            }
-            () = sleep_until(self.next_look) => {}
+            woken = self.rings.woken() => woken,
+            () = sleep_until(self.next_look) => Ok(()),
         }
-        Ok(())
     }
 
-    /// Appends what is in the ring now, up to `most` items. True if that many came.
-    fn drain(&mut self, out: &mut Vec<Item>, most: usize) -> Result<bool, Error> {
+    /// Takes items out of the rings, and once all were emptied, appends the records that may be released. Breaks when
+    /// that is done; else the next call goes on.
+    fn empty(&mut self, out: &mut Vec<Item>) -> Result<ControlFlow<()>, Error> {
         self.logger.flush();
-        let ring = self.ring.get_mut();
-        for _ in 0..most {
-            let Some(bytes) = ring.next() else { return Ok(false) };
-            let item = item::decode(&bytes)?;
-            if !matches!(item, Item::Record(Record { kind, .. }) if kind == Kind::Lost as u8) {
-                self.seen += 1;
+        let floor = if let Some(floor) = self.floor {
+            floor
+        } else {
+            // In this order: `sorter` says why.
+            let now = now();
+            loss::floor(now, &self.counters.read()?)
+        };
+        self.floor = Some(floor);
+        let Self { rings, sorter, seen, .. } = self;
+        let mut records = Vec::new();
+        let emptied = rings.empty(BATCH, |item| match item {
+            Item::Record(record) => {
+                *seen += u64::from(record.kind != Kind::Lost as u8);
+                sorter.push(record, &mut records);
             }
-            out.push(item);
+            // It has no time. Who names it does so in a record that is released after the rings were emptied of it.
+            Item::Stack(_) => {
+                *seen += 1;
+                out.push(item);
+            }
+        })?;
+        if emptied.is_break() {
+            sorter.release(floor.saturating_sub(SLACK), &mut records);
+            self.floor = None;
         }
-        Ok(true)
+        out.extend(records.into_iter().map(Item::Record));
+        Ok(emptied)
     }
 
     fn tell_misses(&mut self, out: &mut Vec<Item>) -> Result<(), Error> {
         let misses = self.attached.recursion_misses(&mut self.ebpf)?;
         if misses > self.misses {
-            out.push(Item::Record(loss::missed(misses - self.misses, now())));
+            let mut records = Vec::new();
+            self.sorter.push(loss::missed(misses - self.misses, now()), &mut records);
+            out.extend(records.into_iter().map(Item::Record));
             self.misses = misses;
         }
         Ok(())

@@ -14,11 +14,22 @@ pub struct Hook {
     pub name: &'static str,
     /// What it is attached to.
     pub place: Place,
-    /// Without it there is no capture; without the others there is one that sees less.
-    pub required: bool,
+    /// What a kernel without it means.
+    pub need: Need,
     /// The prototype that the program is written for, in C. A kernel may pass more after these arguments.
     pub prototype: &'static str,
     arguments: &'static [Argument],
+}
+
+/// What it means that a kernel has not what a hook wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// There is no capture.
+    Capture,
+    /// There is one that sees less.
+    Coverage,
+    /// Nothing, if the kernel has not that place at all: then what the hook tells of cannot happen there.
+    Nothing,
 }
 
 /// What a program is attached to.
@@ -42,21 +53,37 @@ const PAGE_FAULT: &str = "page_fault_kernel";
 /// A write is only kept as pending until a section record flushes it. So sections come first and writes last, and
 /// detaching goes the other way: whenever a write is seen, everything that could flush it is seen as well, and so is whatever comes upon it
 /// while it is pending.
-pub const HOOKS: [Hook; 9] = [
+pub const HOOKS: [Hook; 11] = [
     Hook {
         program: "lazy_mmu_section",
         name: "lazy_mmu:lazy_mmu_section",
         place: Place::Tracepoint,
-        required: true,
+        need: Need::Capture,
         prototype: "(unsigned int op, unsigned int enable_count, unsigned int pause_count, unsigned int context, \
                     unsigned long caller)",
         arguments: &[INT, INT, INT, INT, LONG],
     },
     Hook {
+        program: "xen_enter_lazy_mmu",
+        name: "xen_enter_lazy_mmu",
+        place: Place::Function,
+        need: Need::Nothing,
+        prototype: "(void)",
+        arguments: &[],
+    },
+    Hook {
+        program: "xen_leave_lazy_mmu",
+        name: "xen_leave_lazy_mmu",
+        place: Place::Function,
+        need: Need::Nothing,
+        prototype: "(void)",
+        arguments: &[],
+    },
+    Hook {
         program: "sched_process_exit",
         name: "sched:sched_process_exit",
         place: Place::Tracepoint,
-        required: true,
+        need: Need::Capture,
         prototype: "(struct task_struct *p)",
         arguments: &[POINTER],
     },
@@ -64,7 +91,7 @@ pub const HOOKS: [Hook; 9] = [
         program: "sched_switch",
         name: "sched:sched_switch",
         place: Place::Tracepoint,
-        required: true,
+        need: Need::Capture,
         prototype: "(bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int prev_state)",
         arguments: &[BOOL, POINTER, POINTER, INT],
     },
@@ -72,7 +99,7 @@ pub const HOOKS: [Hook; 9] = [
         program: "lazy_mmu_read",
         name: "lazy_mmu:lazy_mmu_read",
         place: Place::Tracepoint,
-        required: true,
+        need: Need::Capture,
         prototype: "(void *entry, unsigned long val, unsigned int op, unsigned int context, unsigned long caller)",
         arguments: &[POINTER, LONG, INT, INT, LONG],
     },
@@ -80,7 +107,7 @@ pub const HOOKS: [Hook; 9] = [
         program: "flush_tlb_kernel_range",
         name: "flush_tlb_kernel_range",
         place: Place::Function,
-        required: false,
+        need: Need::Coverage,
         prototype: "(unsigned long start, unsigned long end)",
         arguments: &[LONG, LONG],
     },
@@ -88,7 +115,7 @@ pub const HOOKS: [Hook; 9] = [
         program: "flush_tlb_mm_range",
         name: "flush_tlb_mm_range",
         place: Place::Function,
-        required: false,
+        need: Need::Coverage,
         prototype: "(struct mm_struct *mm, unsigned long start, unsigned long end, unsigned int stride_shift, \
                     bool freed_tables)",
         arguments: &[POINTER, LONG, LONG, INT, BOOL],
@@ -97,7 +124,7 @@ pub const HOOKS: [Hook; 9] = [
         program: PAGE_FAULT,
         name: "exceptions:page_fault_kernel",
         place: Place::Tracepoint,
-        required: false,
+        need: Need::Coverage,
         prototype: "(unsigned long address, struct pt_regs *regs, unsigned long error_code)",
         arguments: &[LONG, POINTER, LONG],
     },
@@ -105,7 +132,7 @@ pub const HOOKS: [Hook; 9] = [
         program: "lazy_mmu_rmw",
         name: "lazy_mmu:lazy_mmu_rmw",
         place: Place::Tracepoint,
-        required: true,
+        need: Need::Capture,
         prototype: "(void *entry, unsigned long old, unsigned int nr, unsigned int op, unsigned long addr, \
                     unsigned int context, unsigned long caller)",
         arguments: &[POINTER, LONG, INT, INT, LONG, INT, LONG],
@@ -114,7 +141,7 @@ pub const HOOKS: [Hook; 9] = [
         program: "lazy_mmu_write",
         name: "lazy_mmu:lazy_mmu_write",
         place: Place::Tracepoint,
-        required: true,
+        need: Need::Capture,
         prototype: "(void *entry, unsigned long val, unsigned int nr, unsigned int op, unsigned long addr, \
                     unsigned int context, unsigned long caller)",
         arguments: &[POINTER, LONG, INT, INT, LONG, INT, LONG],
@@ -136,8 +163,8 @@ pub(crate) fn check(btf: &Btf, settings: &Settings) -> Result<[Option<String>; H
         };
         let arguments = arguments.map_err(Error::Btf)?;
         match hook.lack(arguments.as_deref(), settings) {
-            Some(Lack::Place) if hook.required => lacking.push(hook.name),
-            Some(Lack::Prototype) if hook.required => {
+            Some(Lack::Place) if hook.need == Need::Capture => lacking.push(hook.name),
+            Some(Lack::Prototype) if hook.need == Need::Capture => {
                 return Err(Error::Prototype { name: hook.name, expected: hook.prototype });
             }
             lack => *reason = lack.map(|lack| hook.why(lack)),
@@ -180,26 +207,39 @@ impl Hook {
         }
     }
 
-    /// What a trace says of it.
-    pub(crate) fn describe(&self, missing: Option<String>) -> lazymmu_trace::Hook {
+    /// What a trace says of it; `None` if there is nothing to say, as this kernel has nothing of the kind.
+    pub(crate) fn describe(&self, missing: Option<String>) -> Option<lazymmu_trace::Hook> {
+        if self.need == Need::Nothing && missing == Some(self.why(Lack::Place)) {
+            return None;
+        }
         let source = match self.place {
             Place::Tracepoint => "dev",
             Place::Function => "symbol",
         };
-        lazymmu_trace::Hook { name: self.name.to_owned(), source: source.to_owned(), missing }
+        Some(lazymmu_trace::Hook { name: self.name.to_owned(), source: source.to_owned(), missing })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use lazymmu_abi::Settings;
+    use lazymmu_abi::{Code, Settings};
     use lazymmu_inspect::btf::Btf;
 
-    use super::{HOOKS, Lack, check};
+    use super::{HOOKS, Lack, Need, check};
     use crate::Error;
 
-    const SETTINGS: Settings =
-        Settings { scope: 0, enable_count: 0, pause_count: 0, pid: 0, wake_step: 0, instruction: 128 };
+    const SETTINGS: Settings = Settings {
+        scope: 0,
+        enable_count: 0,
+        pause_count: 0,
+        pid: 0,
+        wake_step: 0,
+        instruction: 128,
+        ring_mask: 0,
+        reserved: 0,
+        schedule: Code { start: 0, len: 0 },
+        exit: Code { start: 0, len: 0 },
+    };
 
     /// BTF that tells of nothing.
     fn empty() -> Btf {
@@ -212,7 +252,8 @@ mod tests {
     #[test]
     fn only_what_is_required_stops_a_capture() {
         let Err(Error::NoTracepoints { missing }) = check(&empty(), &SETTINGS) else { panic!("accepted") };
-        let required: Vec<&str> = HOOKS.iter().filter(|hook| hook.required).map(|hook| hook.name).collect();
+        let required: Vec<&str> =
+            HOOKS.iter().filter(|hook| hook.need == Need::Capture).map(|hook| hook.name).collect();
         assert_eq!(missing, required);
         assert_eq!(required.len(), 6);
     }
@@ -222,7 +263,9 @@ mod tests {
         let unknown = Settings { instruction: Settings::NO_OFFSET, ..SETTINGS };
         for hook in HOOKS {
             assert_eq!(hook.lack(None, &SETTINGS), Some(Lack::Place));
-            assert_eq!(hook.lack(Some(&hook.arguments[1..]), &SETTINGS), Some(Lack::Prototype));
+            if let Some(fewer) = hook.arguments.get(1..) {
+                assert_eq!(hook.lack(Some(fewer), &SETTINGS), Some(Lack::Prototype));
+            }
             assert_eq!(hook.lack(Some(hook.arguments), &SETTINGS), None);
             let registers = (hook.name == "exceptions:page_fault_kernel").then_some(Lack::Registers);
             assert_eq!(hook.lack(Some(hook.arguments), &unknown), registers);
@@ -231,10 +274,24 @@ mod tests {
     }
 
     #[test]
+    fn what_a_kernel_cannot_have_is_not_missing() {
+        for hook in HOOKS {
+            let told = hook.describe(Some(hook.why(Lack::Place)));
+            assert_eq!(told.is_none(), hook.name.starts_with("xen_"), "{}", hook.name);
+            assert!(hook.describe(Some("refused".to_owned())).is_some());
+            assert!(hook.describe(None).is_some());
+        }
+    }
+
+    #[test]
     fn prototypes_name_as_many_arguments_as_are_checked() {
         for hook in HOOKS {
-            assert_eq!(hook.prototype.split(',').count(), hook.arguments.len(), "{}", hook.name);
             assert!(hook.name.ends_with(hook.program));
+            if hook.arguments.is_empty() {
+                assert_eq!(hook.prototype, "(void)");
+                continue;
+            }
+            assert_eq!(hook.prototype.split(',').count(), hook.arguments.len(), "{}", hook.name);
             for (text, argument) in hook.prototype.split(',').zip(hook.arguments) {
                 assert_eq!(text.contains('*'), argument.pointer, "{text}");
                 assert_eq!(text.contains(" int "), argument.size == 4, "{text}");

@@ -1,11 +1,11 @@
-//! What comes out of the ring.
+//! What comes out of the rings.
 
 use lazymmu_abi::{HOOK_FRAMES, Record, StackItem};
 use zerocopy::FromBytes as _;
 
 use crate::Error;
 
-/// One item, in the order of the ring.
+/// One item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
     /// An event.
@@ -23,7 +23,7 @@ pub struct Stack {
     pub addresses: Vec<u64>,
 }
 
-/// Reads an item as it lies in the ring.
+/// Reads an item as it lies in a ring.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Item, Error> {
     if let Ok(record) = Record::read_from_bytes(bytes) {
         return Ok(Item::Record(record));

@@ -8,11 +8,13 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use lazymmu_abi::{Scope, Settings};
+use lazymmu_abi::{Code, Scope, Settings};
 use lazymmu_inspect::btf::{Btf, BtfError, RUNNING_KERNEL};
 use lazymmu_inspect::build_id::BuildId;
+use lazymmu_inspect::kallsyms::Kallsyms;
 use lazymmu_trace::Kernel;
 
+use crate::rings::Layout;
 use crate::{Error, hooks};
 
 /// Bits of the capability sets (include/uapi/linux/capability.h).
@@ -48,8 +50,13 @@ const REGISTERS: &str = "pt_regs";
 /// arch/x86/include/asm/ptrace.h, 6.12 and 7.2.
 const INSTRUCTION: &str = "ip";
 
+/// The functions that trace the scheduler: `sched_switch` (kernel/sched/core.c) and `sched_process_exit` (do_exit in
+/// kernel/exit.c), 6.12 and 7.2.
+const SCHEDULE: &str = "__schedule";
+const EXIT: &str = "do_exit";
+
 /// Says why this process cannot capture on this kernel, or what the programs must know.
-pub(crate) fn check(scope: Scope, wake_step: u32) -> Result<Checked, Error> {
+pub(crate) fn check(scope: Scope, layout: Layout) -> Result<Checked, Error> {
     if let Ok(status) = fs::read_to_string("/proc/self/status") {
         check_capabilities(&status)?;
     }
@@ -61,12 +68,22 @@ pub(crate) fn check(scope: Scope, wake_step: u32) -> Result<Checked, Error> {
         other => Error::Btf(other),
     })?;
     let offsets = Offsets::find(&btf)?;
-    let settings = offsets.settings(scope, wake_step);
+    let code = codes();
+    let settings = Settings { schedule: code(SCHEDULE), exit: code(EXIT), ..offsets.settings(scope, layout) };
     let missing = hooks::check(&btf, &settings)?;
     if let Ok(lockdown) = fs::read_to_string("/sys/kernel/security/lockdown") {
         check_lockdown(&lockdown)?;
     }
     Ok(Checked { offsets, settings, missing })
+}
+
+/// Where functions of this kernel lie, by name; nothing for what is not known.
+fn codes() -> impl Fn(&str) -> Code {
+    let symbols = Kallsyms::of_running_kernel().ok();
+    move |name| {
+        let extent = symbols.as_ref().and_then(|symbols| symbols.extent_of(name));
+        extent.map_or(Code::default(), |(start, len)| Code { start: start.0, len })
+    }
 }
 
 /// An unreadable status says nothing; then the kernel's own answer to bpf() decides.
@@ -115,10 +132,21 @@ impl Offsets {
     }
 
     /// What the programs are told.
-    pub(crate) fn settings(self, scope: Scope, wake_step: u32) -> Settings {
+    pub(crate) fn settings(self, scope: Scope, layout: Layout) -> Settings {
         let (enable_count, pause_count) = self.state.unwrap_or((Settings::NO_OFFSET, Settings::NO_OFFSET));
         let instruction = self.instruction.unwrap_or(Settings::NO_OFFSET);
-        Settings { scope: scope as u32, enable_count, pause_count, pid: self.pid, wake_step, instruction }
+        Settings {
+            scope: scope as u32,
+            enable_count,
+            pause_count,
+            pid: self.pid,
+            wake_step: layout.wake_step(),
+            instruction,
+            ring_mask: layout.mask(),
+            reserved: 0,
+            schedule: Code::default(),
+            exit: Code::default(),
+        }
     }
 
     fn by_name(self) -> BTreeMap<String, u32> {
@@ -151,12 +179,17 @@ pub(crate) fn describe(offsets: Offsets) -> Kernel {
         pte_layout: architecture.clone(),
         architecture,
         page_size: page_size(),
-        cpus: possible_cpus(Path::new("/sys/devices/system/cpu/possible")),
+        cpus: cpus_in(Path::new("/sys/devices/system/cpu/possible")),
         btf_offsets: offsets.by_name(),
     }
 }
 
-fn possible_cpus(path: &Path) -> u32 {
+/// As many CPUs as may run programs now.
+pub(crate) fn online_cpus() -> u32 {
+    cpus_in(Path::new("/sys/devices/system/cpu/online"))
+}
+
+fn cpus_in(path: &Path) -> u32 {
     let listed = fs::read_to_string(path).ok().and_then(|list| highest_in(&list));
     listed.map_or(1, |highest| highest + 1)
 }
@@ -168,7 +201,7 @@ fn highest_in(list: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Offsets, check_capabilities, check_lockdown, highest_in};
+    use super::{Layout, Offsets, check_capabilities, check_lockdown, highest_in};
     use crate::{Class, Error};
     use lazymmu_abi::{Scope, Settings};
 
@@ -207,12 +240,12 @@ mod tests {
     #[test]
     fn a_kernel_without_counters_gives_no_offsets() {
         let old = Offsets { state: None, pid: 1000, instruction: None };
-        let settings = old.settings(Scope::Sections, 512);
+        let settings = old.settings(Scope::Sections, Layout::new(4096, 4096, 1));
         assert_eq!((settings.enable_count, settings.pause_count), (Settings::NO_OFFSET, Settings::NO_OFFSET));
         assert_eq!(settings.instruction, Settings::NO_OFFSET);
         assert_eq!(old.by_name().len(), 1);
         let new = Offsets { state: Some((2000, 2001)), pid: 1000, instruction: Some(128) };
-        assert_eq!(new.settings(Scope::All, 512).pause_count, 2001);
+        assert_eq!(new.settings(Scope::All, Layout::new(4096, 4096, 1)).pause_count, 2001);
         assert_eq!(new.by_name()["pt_regs.ip"], 128);
         assert_eq!(new.by_name()["task_struct.lazy_mmu_state.enable_count"], 2000);
     }

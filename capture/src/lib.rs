@@ -1,7 +1,7 @@
-//! Loads the eBPF programs, drains their ring and accounts for losses.
+//! Loads the eBPF programs, drains their rings and accounts for losses.
 //!
 //! [`Capture::open`] checks what can be checked, loads and attaches; [`Capture::next_batch`] gives what came in,
-//! in the order of the ring; [`Capture::stop`] detaches, gives the rest and says whether everything that was
+//! in the order of its times; [`Capture::stop`] detaches, gives the rest and says whether everything that was
 //! produced was seen. Nothing here judges a record, writes a file or prints.
 //!
 //! Every call is inside a tokio runtime with its I/O and time drivers.
@@ -16,6 +16,8 @@ mod item;
 mod kernel;
 mod loss;
 mod object;
+mod rings;
+mod sorter;
 // The build script's part that reads stamps, for its tests.
 #[cfg(test)]
 #[path = "../build/stamp.rs"]
@@ -28,7 +30,7 @@ mod sys;
 pub use attach::LoadedHook;
 pub use capture::{Capture, Options};
 pub use error::{Class, Error};
-pub use hooks::{HOOKS, Hook, Place};
+pub use hooks::{HOOKS, Hook, Need, Place};
 pub use item::{Item, Stack};
 pub use lazymmu_abi::Scope;
 pub use loss::Totals;

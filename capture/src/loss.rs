@@ -1,5 +1,7 @@
 //! What was lost: the programs' counters, and the records that tell of it.
 
+use std::collections::BTreeMap;
+
 use aya::maps::{MapData, PerCpuArray};
 use lazymmu_abi::{Counters, Flags, KINDS, Kind, Record};
 use lazymmu_trace::Losses;
@@ -21,11 +23,13 @@ pub(crate) struct CounterMap(PerCpuArray<MapData, Words>);
 pub struct Totals {
     /// Items that the programs wanted to send, and hits for which the kernel did not run them.
     pub produced: u64,
-    /// Items that came out of the ring. `Lost` records are not counted.
+    /// Items that came out of the rings in time. `Lost` records are not counted.
     pub seen: u64,
     /// What was lost, by CPU and kind. Kind 0 on [`Record::ANY_CPU`] are the hits for which the kernel did not run
     /// a program, because it was running on that CPU already.
     pub lost: Vec<Losses>,
+    /// Those of the lost that came out of a ring, too late for their place.
+    pub late: u64,
 }
 
 impl Totals {
@@ -64,14 +68,30 @@ impl CounterMap {
     }
 }
 
-/// The totals of what was counted.
-pub(crate) fn totals(counters: &[Counters], seen: u64, misses: u64) -> Totals {
+/// The totals of what was counted. `seen` is what came out of the rings, and `late` what of that was dropped.
+pub(crate) fn totals(
+    counters: &[Counters],
+    seen: u64,
+    misses: u64,
+    late: impl Iterator<Item = Losses>,
+) -> Totals {
     let produced = counters.iter().flat_map(|cpu| cpu.produced).sum::<u64>() + misses;
-    let mut lost: Vec<Losses> = by_cpu_and_kind(counters, |cpu| cpu.lost).collect();
+    let mut lost: BTreeMap<(u16, u8), u64> = BTreeMap::new();
+    let mut add = |Losses { cpu, kind, count }| *lost.entry((cpu, kind)).or_default() += count;
+    by_cpu_and_kind(counters, |cpu| cpu.lost).for_each(&mut add);
     if misses > 0 {
-        lost.push(Losses { cpu: Record::ANY_CPU, kind: 0, count: misses });
+        add(Losses { cpu: Record::ANY_CPU, kind: 0, count: misses });
     }
-    Totals { produced, seen, lost }
+    let late = late.inspect(|losses| add(*losses)).map(|losses| losses.count).sum::<u64>();
+    let lost = lost.into_iter().map(|((cpu, kind), count)| Losses { cpu, kind, count }).collect();
+    Totals { produced, seen: seen.saturating_sub(late), lost, late }
+}
+
+/// Up to which time everything is in the rings, if the counters were read after the clock said `now`: what programs are
+/// working on is not.
+pub(crate) fn floor(now: u64, counters: &[Counters]) -> u64 {
+    let running = counters.iter().flat_map(|cpu| cpu.running).filter(|time| *time != 0);
+    running.min().map_or(now, |first| first.min(now))
 }
 
 /// The records for what was lost and is told by no record in the ring.
@@ -111,7 +131,7 @@ fn by_cpu_and_kind(
 
 #[cfg(test)]
 mod tests {
-    use super::{missed, totals, untold};
+    use super::{Losses, floor, missed, totals, untold};
     use lazymmu_abi::{Counters, Flags, Kind, Record};
 
     fn two_cpus() -> [Counters; 2] {
@@ -123,19 +143,46 @@ mod tests {
         cpus
     }
 
+    fn none() -> std::iter::Empty<Losses> {
+        std::iter::empty()
+    }
+
     #[test]
     fn the_account_is_balanced_only_if_nothing_is_missing() {
-        let whole = totals(&two_cpus(), 12, 0);
+        let whole = totals(&two_cpus(), 12, 0, none());
         assert_eq!((whole.produced, whole.lost(), whole.balanced()), (15, 3, true));
-        assert!(!totals(&two_cpus(), 11, 0).balanced());
-        assert!(!totals(&two_cpus(), 13, 0).balanced());
+        assert!(!totals(&two_cpus(), 11, 0, none()).balanced());
+        assert!(!totals(&two_cpus(), 13, 0, none()).balanced());
     }
 
     #[test]
     fn skipped_hits_are_produced_and_lost() {
-        let totals = totals(&two_cpus(), 12, 4);
+        let totals = totals(&two_cpus(), 12, 4, none());
         assert_eq!((totals.produced, totals.lost(), totals.balanced()), (19, 7, true));
         assert_eq!(totals.counters().lost.last().unwrap().cpu, Record::ANY_CPU);
+    }
+
+    #[test]
+    fn what_came_too_late_is_lost_and_not_seen() {
+        let late = [(1, Kind::Write, 1), (0, Kind::Read, 2)];
+        let late = late.map(|(cpu, kind, count)| Losses { cpu, kind: kind as u8, count });
+        let totals = totals(&two_cpus(), 12, 0, late.into_iter());
+        assert_eq!((totals.seen, totals.lost(), totals.late, totals.balanced()), (9, 6, 3, true));
+        let told: Vec<_> = totals.lost.iter().map(|losses| (losses.cpu, losses.kind, losses.count)).collect();
+        assert_eq!(told, [(0, Kind::Read as u8, 2), (1, Kind::Write as u8, 4)]);
+    }
+
+    #[test]
+    fn the_floor_is_where_the_first_program_stands() {
+        let mut cpus = two_cpus();
+        assert_eq!(floor(100, &cpus), 100);
+        cpus[1].running[3] = 90;
+        cpus[0].running[0] = 95;
+        assert_eq!(floor(100, &cpus), 90);
+        // It started after the clock was read.
+        assert_eq!(floor(80, &cpus), 80);
+        cpus[0].running[0] = Counters::STARTING;
+        assert_eq!(floor(100, &cpus), 1);
     }
 
     #[test]

@@ -366,9 +366,12 @@ impl Session {
         let totals = &self.totals;
         let (produced, seen, lost) = (totals.produced, totals.seen, totals.lost());
         eprintln!("lazymmu: the kernel side produced {produced} items: {seen} seen, {lost} lost");
-        if lost > 0 {
+        self.incomplete |= lost > 0;
+        if totals.late > 0 {
+            eprintln!("lazymmu: {} of the lost came too late to be put in their place", totals.late);
+        }
+        if lost > totals.late {
             eprintln!("lazymmu: a larger ring loses less: --ring-size");
-            self.incomplete = true;
         }
         if !totals.balanced() {
             eprintln!("lazymmu: the account is not balanced: something is missing that nothing tells of");

@@ -133,6 +133,14 @@ impl Kallsyms {
         kernel.find(|entry| self.name(entry) == name).map(|entry| RuntimeAddr(entry.address))
     }
 
+    /// Where a text symbol of the kernel itself stands, and how far the next one is.
+    pub fn extent_of(&self, name: &str) -> Option<(RuntimeAddr, u64)> {
+        let start = self.address_of(name)?;
+        let after = self.entries.partition_point(|entry| entry.address <= start.0);
+        let len = self.entries.get(after)?.address - start.0;
+        (len < MAX_FUNCTION).then_some((start, len))
+    }
+
     /// How many text symbols there are, the marks where text ends included.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -3,6 +3,9 @@
 /// Slots of a counter by kind: the index is a [`crate::Kind`], 0 where the kind is not known.
 pub const KINDS: usize = 12;
 
+/// Slots of [`Counters::running`]: one for each program, and some to spare.
+pub const RUNNERS: usize = 16;
+
 /// One CPU's counters: the value of the per-CPU map `COUNTERS`.
 ///
 /// `produced` is counted before the ring is asked for room, so at rest, for each kind,
@@ -22,10 +25,18 @@ pub struct Counters {
     pub untold: [u64; KINDS],
     /// The sum of `untold`, so that the usual path tests one word.
     pub untold_total: u64,
+    /// For each program, the time of the hit that it is working on: what it has still to send, if anything, is of that
+    /// time. 0 while it does not run, [`Counters::STARTING`] before it has taken the time.
+    pub running: [u64; RUNNERS],
+}
+
+impl Counters {
+    /// The program runs, and its time will be later than this moment.
+    pub const STARTING: u64 = 1;
 }
 
 const _: () = {
-    assert!(size_of::<Counters>() == 8 * (3 * KINDS + 1));
+    assert!(size_of::<Counters>() == 8 * (3 * KINDS + 1 + RUNNERS));
     let mut i = 0;
     while i < crate::Kind::ALL.len() {
         assert!((crate::Kind::ALL[i] as usize) < KINDS);

@@ -14,8 +14,8 @@ mod record;
 mod settings;
 mod stack;
 
-pub use counters::{Counters, KINDS};
+pub use counters::{Counters, KINDS, RUNNERS};
 pub use op::{Kind, Level, Op, OpInfo, UnknownCode};
 pub use record::{Context, Flags, Record};
-pub use settings::{Scope, Settings};
+pub use settings::{Code, MAX_RINGS, Scope, Settings};
 pub use stack::{HOOK_FRAMES, STACK_FRAMES, StackHash, StackItem};

@@ -15,14 +15,37 @@ pub struct Settings {
     pub pause_count: u32,
     /// Byte offset of `pid` in `struct task_struct`.
     pub pid: u32,
-    /// Wake the reader each time the unread part of the ring has grown by this many bytes. A power of two.
+    /// Wake the reader each time the unread part of a ring has grown by this many bytes. A power of two.
     pub wake_step: u32,
     /// Byte offset of the instruction pointer in `struct pt_regs`; [`Settings::NO_OFFSET`] if it is not known, and
     /// then the program for page faults is not loaded.
     pub instruction: u32,
+    /// The ring of a CPU is its number under this mask: how many rings there are, a power of two, less one.
+    pub ring_mask: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The function in which the tracepoint `sched_switch` is.
+    pub schedule: Code,
+    /// The function in which the tracepoint `sched_process_exit` is.
+    pub exit: Code,
 }
 
-const _: () = assert!(size_of::<Settings>() == 24);
+/// Where a function of the kernel lies. A call stack that is taken inside of it begins there; if the length is 0
+/// because that is not known, it begins with the hook's own frames.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::IntoBytes, zerocopy::Immutable))]
+pub struct Code {
+    /// Its first address.
+    pub start: u64,
+    /// Its length in bytes.
+    pub len: u64,
+}
+
+const _: () = assert!(size_of::<Settings>() == 64);
+
+/// The most rings that there can be.
+pub const MAX_RINGS: u32 = 16;
 
 impl Settings {
     /// The name of the global in the object.

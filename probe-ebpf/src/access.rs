@@ -7,6 +7,7 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use lazymmu_abi::{Flags, Kind, Op, Record};
 
+use crate::emit::Hit;
 use crate::stack::{self, Slot};
 use crate::{emit, task};
 
@@ -37,7 +38,7 @@ fn lazy_mmu_read(ctx: BtfTracePointContext) -> i32 {
             context: ctx.arg(3),
             caller: ctx.arg(4),
         };
-        access.emit(&ctx);
+        emit::during(Slot::Read, |hit| access.emit(&ctx, hit));
     }
     0
 }
@@ -47,7 +48,7 @@ fn lazy_mmu_read(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "lazy_mmu_write")]
 fn lazy_mmu_write(ctx: BtfTracePointContext) -> i32 {
     if task::wanted() {
-        many(&ctx, Kind::Write, Slot::Write).emit(&ctx);
+        emit::during(Slot::Write, |hit| many(&ctx, Kind::Write, Slot::Write).emit(&ctx, hit));
     }
     0
 }
@@ -56,7 +57,7 @@ fn lazy_mmu_write(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "lazy_mmu_rmw")]
 fn lazy_mmu_rmw(ctx: BtfTracePointContext) -> i32 {
     if task::wanted() {
-        many(&ctx, Kind::Rmw, Slot::Rmw).emit(&ctx);
+        emit::during(Slot::Rmw, |hit| many(&ctx, Kind::Rmw, Slot::Rmw).emit(&ctx, hit));
     }
     0
 }
@@ -89,7 +90,7 @@ fn many(ctx: &BtfTracePointContext, kind: Kind, slot: Slot) -> Access {
 
 impl Access {
     #[inline(always)]
-    fn emit(&self, ctx: &BtfTracePointContext) {
+    fn emit(&self, ctx: &BtfTracePointContext, hit: Hit) {
         let mut flags = self.context as u8 & Flags::CONTEXT | Flags::VALUE;
         // SAFETY: the helper reads any address and fails where there is nothing to read.
         let memory = match unsafe { bpf_probe_read_kernel(self.entry as *const u64) } {
@@ -99,18 +100,18 @@ impl Access {
             }
             Err(_) => 0,
         };
-        let base = emit::record(self.kind, self.op as u8);
+        let base = hit.record(self.kind, self.op as u8);
         let record = Record {
             entry: self.entry,
             value: self.value,
             memory,
             caller: self.caller,
-            stack: stack::take(ctx, self.slot, self.caller),
+            stack: stack::take(ctx, hit, self.slot, self.caller),
             count: if self.count > u32::from(u16::MAX) { u16::MAX } else { self.count as u16 },
             level: LEVELS[self.op as usize & 0xff],
             flags,
             ..base
         };
-        emit::send(&record, self.kind);
+        hit.send(&record, self.kind);
     }
 }

@@ -1,77 +1,122 @@
-//! The way into the ring, and the account of what did not get in.
+//! The way into the rings, and the account of what did not get in.
+//!
+//! A program works on a hit inside of [`during`], which tells user space so: while the slot of a program says that it
+//! runs, what it sends is not in a ring for certain. So user space knows up to which time it has everything.
 //!
 //! Each item is counted as produced before room is asked for. Without room it is counted as lost, and the next
 //! item of that CPU is sent only after `Lost` records that tell of it: a loss is never told after something that
 //! came later. All counters are per CPU, and atomic, because the programs of one CPU nest.
 
+use core::ffi::c_void;
+
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::generated::bpf_ringbuf_query;
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
-use lazymmu_abi::{Counters, Flags, KINDS, Kind, Record, StackItem};
+use lazymmu_abi::{Counters, Flags, KINDS, Kind, RUNNERS, Record, StackItem};
 
 use crate::atomic::{add, swap};
-use crate::maps::{self, COUNTERS, RING};
+use crate::maps::{self, COUNTERS, RINGS, Ring};
+use crate::stack::{SLOTS, Slot};
 use crate::task;
 
 /// The slot of a loss that is not one record of a known kind.
 const UNKNOWN: usize = 0;
 
-/// The bytes that the ring keeps before each item (BPF_RINGBUF_HDR_SZ).
+/// The bytes that a ring keeps before each item (BPF_RINGBUF_HDR_SZ).
 const HEADER: u64 = 8;
 
-/// A record of the current task, here and now.
-#[inline(always)]
-pub(crate) fn record(kind: Kind, op: u8) -> Record {
-    let (tid, tgid) = task::current_ids();
-    Record { time: now(), tid, tgid, cpu: cpu(), kind: kind as u8, op, ..Record::default() }
+const _: () = assert!(SLOTS as usize <= RUNNERS);
+
+/// What a program works on. All that it sends is of one time.
+#[derive(Clone, Copy)]
+pub(crate) struct Hit {
+    time: u64,
+    /// This CPU's whole value of the map.
+    counters: *mut Counters,
 }
 
-/// Sends a record. False if it was lost.
+/// Works on a hit.
 #[inline(always)]
-pub(crate) fn send(record: &Record, kind: Kind) -> bool {
-    output(record, kind)
+pub(crate) fn during(slot: Slot, work: impl FnOnce(Hit)) {
+    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
+    // SAFETY: `counters` is this CPU's whole value of the map, and there is a place for each slot.
+    let running = unsafe { &raw mut (*counters).running[slot as usize] };
+    // SAFETY: as above. The exchange is a barrier: the time is later than when user space can see this.
+    unsafe { swap(running, Counters::STARTING) };
+    let time = now();
+    // SAFETY: as above.
+    unsafe { running.write_volatile(time) };
+    work(Hit { time, counters });
+    // SAFETY: as above. The exchange is a barrier: what was sent can be seen before this.
+    unsafe { swap(running, 0) };
 }
 
-/// Sends a call stack. False if it was lost.
-#[inline(always)]
-pub(crate) fn send_stack(item: &StackItem) -> bool {
-    output(item, Kind::Stack)
-}
+impl Hit {
+    /// A record of the current task, here and now.
+    #[inline(always)]
+    pub(crate) fn record(self, kind: Kind, op: u8) -> Record {
+        let (tid, tgid) = task::current_ids();
+        Record { time: self.time, tid, tgid, cpu: cpu(), kind: kind as u8, op, ..Record::default() }
+    }
 
-/// Counts that something is missing that cannot be told as a number of records of one kind.
-#[inline(always)]
-pub(crate) fn lose_unknown() {
-    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+    /// Sends a record. False if it was lost.
+    #[inline(always)]
+    pub(crate) fn send(self, record: &Record, kind: Kind) -> bool {
+        self.output(record, kind)
+    }
+
+    /// Sends a call stack. False if it was lost.
+    #[inline(always)]
+    pub(crate) fn send_stack(self, item: &StackItem) -> bool {
+        self.output(item, Kind::Stack)
+    }
+
+    /// Counts that something is missing that cannot be told as a number of records of one kind.
+    #[inline(always)]
+    pub(crate) fn lose_unknown(self) {
         // SAFETY: `counters` is this CPU's whole value of the map.
         unsafe {
-            add(&raw mut (*counters).produced[UNKNOWN], 1);
-            lose(counters, UNKNOWN);
+            add(&raw mut (*self.counters).produced[UNKNOWN], 1);
+            lose(self.counters, UNKNOWN);
         }
+    }
+
+    #[inline(always)]
+    fn output<T>(self, item: &T, kind: Kind) -> bool {
+        let counters = self.counters;
+        let kind = kind as usize;
+        // SAFETY: `counters` is this CPU's whole value of the map, and `kind` is below KINDS.
+        unsafe {
+            add(&raw mut (*counters).produced[kind], 1);
+            let told =
+                core::ptr::read_volatile(&raw const (*counters).untold_total) == 0 || tell(self.time) == 0;
+            if told
+                && let Some(ring) = ring()
+                && ring.output_untyped::<T>(item, wake::<T>(ring)).is_ok()
+            {
+                return true;
+            }
+            lose(counters, kind);
+        }
+        false
     }
 }
 
+/// This CPU's ring.
 #[inline(always)]
-fn output<T>(item: &T, kind: Kind) -> bool {
-    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return false };
-    let kind = kind as usize;
-    // SAFETY: `counters` is this CPU's whole value of the map, and `kind` is below KINDS.
-    unsafe {
-        add(&raw mut (*counters).produced[kind], 1);
-        let told = core::ptr::read_volatile(&raw const (*counters).untold_total) == 0 || tell() == 0;
-        if told && RING.output::<T>(item, wake::<T>()).is_ok() {
-            return true;
-        }
-        lose(counters, kind);
-    }
-    false
+fn ring() -> Option<&'static Ring> {
+    RINGS.get(u32::from(cpu()) & maps::ring_mask())
 }
 
 /// Sends a `Lost` record for each kind of which this CPU has lost something since it last told. Returns how many
-/// kinds are still untold because the ring has no room.
+/// kinds are still untold because the ring has no room. `time` is that of what comes next, so that these stay before
+/// it where records are put in the order of their times.
 ///
 /// A subprogram of its own, so that the rare path is verified and compiled once.
 #[inline(never)]
-fn tell() -> u64 {
+fn tell(time: u64) -> u64 {
     let Some(counters) = COUNTERS.get_ptr_mut(0) else { return 1 };
+    let Some(ring) = ring() else { return 1 };
     for kind in 0..KINDS {
         // SAFETY: `counters` is this CPU's whole value of the map and `kind` is below KINDS.
         let untold = unsafe { &raw mut (*counters).untold[kind] };
@@ -80,13 +125,13 @@ fn tell() -> u64 {
             continue;
         }
         // Room first: what is taken from `untold` must be told.
-        let Some(mut entry) = RING.reserve::<Record>(0) else { return 1 };
+        let Some(mut entry) = ring.reserve(0) else { return 1 };
         // SAFETY: as above.
         let count = unsafe { swap(untold, 0) };
         // SAFETY: as above.
         unsafe { add(&raw mut (*counters).untold_total, count.wrapping_neg()) };
         entry.write(Record {
-            time: now(),
+            time,
             value: count,
             cpu: cpu(),
             kind: Kind::Lost as u8,
@@ -98,7 +143,7 @@ fn tell() -> u64 {
             // A program that interrupted this one here has told it.
             entry.discard(BPF_RB_NO_WAKEUP.into());
         } else {
-            entry.submit(wake::<Record>());
+            entry.submit(wake::<Record>(ring));
         }
     }
     0
@@ -110,8 +155,10 @@ fn tell() -> u64 {
 /// time the unread part grows over a multiple of the step. Two CPUs that grow it over that at the same moment may
 /// both miss it; then the next step wakes.
 #[inline(always)]
-fn wake<T>() -> u64 {
-    let unread = RING.query(BPF_RB_AVAIL_DATA.into()) + size_of::<T>() as u64 + HEADER;
+fn wake<T>(ring: &Ring) -> u64 {
+    let map = core::ptr::from_ref(ring).cast_mut().cast::<c_void>();
+    // SAFETY: the map is a ring.
+    let unread = unsafe { bpf_ringbuf_query(map, BPF_RB_AVAIL_DATA.into()) } + size_of::<T>() as u64 + HEADER;
     let below = unread & u64::from(maps::wake_step() - 1);
     let flag = if below < size_of::<T>() as u64 + HEADER { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     flag.into()

@@ -25,16 +25,18 @@ fn page_fault_kernel(ctx: BtfTracePointContext) -> i32 {
         let registers: *const c_void = ctx.arg(1);
         // SAFETY: the verifier checks that the running kernel's `struct pt_regs` has eight readable bytes there.
         let caller = unsafe { core::ptr::read_volatile(registers.byte_add(offset as usize).cast::<u64>()) };
-        let base = emit::record(Kind::Fault, 0);
-        let record = Record {
-            entry: address,
-            value: ctx.arg(2),
-            caller,
-            stack: stack::take_at(&ctx, Slot::Fault, caller),
-            flags: Flags::VALUE,
-            ..base
-        };
-        emit::send(&record, Kind::Fault);
+        emit::during(Slot::Fault, |hit| {
+            let base = hit.record(Kind::Fault, 0);
+            let record = Record {
+                entry: address,
+                value: ctx.arg(2),
+                caller,
+                stack: stack::take_at(&ctx, hit, Slot::Fault, caller),
+                flags: Flags::VALUE,
+                ..base
+            };
+            hit.send(&record, Kind::Fault);
+        });
     }
     0
 }

@@ -1,8 +1,8 @@
 //! The eBPF programs: they watch the drop-in's tracepoints, the scheduler, page faults and flushes of the
-//! TLB, and send records to one ring.
+//! TLB, and send records to rings, of which each CPU has one or shares one.
 //!
-//! One file per hook family (`access`, `section`, `sched`, `fault`, `tlb`); what they share is in `emit` (the ring and its losses),
-//! `stack`, `task` (who is in a section) and `maps`. Nothing here judges: what a record means is the engine's
+//! One file per hook family (`access`, `section`, `sched`, `fault`, `tlb`, `xen`); what they share is in `emit` (the
+//! rings and their losses), `stack`, `task` (who is in a section) and `maps`. Nothing here judges: what a record means is the engine's
 //! matter. Nothing here blocks or waits either; what does not fit is counted.
 //!
 //! Programs of different hooks nest on a CPU by interrupts and, from 7.0 on, by preemption. One program never
@@ -23,6 +23,7 @@ mod section;
 mod stack;
 mod task;
 mod tlb;
+mod xen;
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo) -> ! {

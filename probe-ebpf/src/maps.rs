@@ -1,12 +1,17 @@
 //! The maps and the global that the programs share with user space.
 
-use aya_ebpf::macros::map;
-use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
-use lazymmu_abi::{Counters, Scope, Settings, StackItem};
+use aya_ebpf::btf_maps;
+use aya_ebpf::macros::{btf_map, map};
+use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray};
+use lazymmu_abi::{Code, Counters, MAX_RINGS, Record, Scope, Settings, StackItem};
 
-/// Everything that user space reads, in the order of reservation. User space sets the size.
-#[map]
-pub(crate) static RING: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+/// Everything that user space reads, in the order of reservation. The size only describes the kind of map to the
+/// kernel, and is whole pages everywhere; user space makes the rings, and may make smaller ones.
+pub(crate) type Ring = btf_maps::RingBuf<Record, { 64 << 10 }>;
+
+/// The rings, of which each CPU uses one. User space fills in as many as it says in the settings.
+#[btf_map]
+pub(crate) static RINGS: btf_maps::ArrayOfMaps<Ring, { MAX_RINGS as usize }> = btf_maps::ArrayOfMaps::new();
 
 /// What was produced and lost.
 #[map]
@@ -20,6 +25,10 @@ pub(crate) static SCRATCH: PerCpuArray<StackItem> = PerCpuArray::with_max_entrie
 /// section at this moment, so far less than there are tasks.
 #[map]
 pub(crate) static SECTIONS: HashMap<u32, u32> = HashMap::with_max_entries(8192, 0);
+
+/// Whether the architecture's mode is on, by CPU, as its own calls tell. Only chooses which of them get a stack.
+#[map]
+pub(crate) static ARCH: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 
 /// The ids of stacks that were sent. A stack whose id was evicted is sent again, which does no harm.
 #[map]
@@ -38,14 +47,18 @@ static SETTINGS: Settings = Settings {
     pid: Settings::NO_OFFSET,
     wake_step: 1 << 21,
     instruction: Settings::NO_OFFSET,
+    ring_mask: 0,
+    reserved: 0,
+    schedule: Code { start: 0, len: 0 },
+    exit: Code { start: 0, len: 0 },
 };
 
-/// Reads one setting. Volatile, because the compiler must not use the value that stands above; one word at a time,
+/// Reads one setting. Volatile, because the compiler must not use the value that stands above; one number at a time,
 /// because then the verifier knows it as a constant.
 macro_rules! setting {
-    ($field:ident) => {{
+    ($field:ident $(. $inner:ident)?) => {{
         // SAFETY: the field is initialised and nothing writes it once the programs are loaded.
-        unsafe { core::ptr::read_volatile(&raw const SETTINGS.$field) }
+        unsafe { core::ptr::read_volatile(&raw const SETTINGS.$field $(. $inner)?) }
     }};
 }
 
@@ -77,4 +90,21 @@ pub(crate) fn wake_step() -> u32 {
 #[inline(always)]
 pub(crate) fn instruction_offset() -> u32 {
     setting!(instruction)
+}
+
+#[inline(always)]
+pub(crate) fn ring_mask() -> u32 {
+    setting!(ring_mask)
+}
+
+/// Where `sched_switch` is traced.
+#[inline(always)]
+pub(crate) fn schedule() -> Code {
+    Code { start: setting!(schedule.start), len: setting!(schedule.len) }
+}
+
+/// Where `sched_process_exit` is traced.
+#[inline(always)]
+pub(crate) fn exit() -> Code {
+    Code { start: setting!(exit.start), len: setting!(exit.len) }
 }

@@ -4,8 +4,9 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use lazymmu_abi::{Flags, Kind, Op, Record};
 
-use crate::emit;
-use crate::maps::SECTIONS;
+use crate::emit::{self, Hit};
+use crate::maps::{self, SECTIONS};
+use crate::stack::{self, Slot, Taken};
 use crate::task::{self, Task};
 
 /// `(bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int prev_state)`; the previous task
@@ -13,31 +14,49 @@ use crate::task::{self, Task};
 #[btf_tracepoint(function = "sched_switch")]
 fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     let next: Task = ctx.arg(2);
-    if task::current_in_section() || task::in_section(next) {
-        let preempt = ctx.arg::<u64>(0) & 1 != 0;
-        let prev_state: u32 = ctx.arg(3);
-        // The kernel counts the same as voluntary (nvcsw of __schedule in kernel/sched/core.c, 6.12 and 7.2): on the
-        // way back to user space `preempt` is false, but a task that could run on is not there by its own will.
-        let op = if preempt || prev_state == 0 { Op::Preempted } else { Op::Blocked };
-        let base = emit::record(Kind::Switch, op as u8);
-        let record = Record {
-            value: task::tid(next).into(),
-            memory: prev_state.into(),
-            flags: Flags::VALUE | Flags::MEMORY,
-            ..base
-        };
-        emit::send(&record, Kind::Switch);
+    let inside = task::current_in_section();
+    if inside || task::in_section(next) {
+        emit::during(Slot::Switch, |hit| switched(&ctx, hit, inside, next));
     }
     0
+}
+
+/// `inside`: whether the previous task is in a section.
+#[inline(always)]
+fn switched(ctx: &BtfTracePointContext, hit: Hit, inside: bool, next: Task) {
+    let preempt = ctx.arg::<u64>(0) & 1 != 0;
+    let prev_state: u32 = ctx.arg(3);
+    // The kernel counts the same as voluntary (nvcsw of __schedule in kernel/sched/core.c, 6.12 and 7.2): on the
+    // way back to user space `preempt` is false, but a task that could run on is not there by its own will.
+    let blocked = !preempt && prev_state != 0;
+    // Who blocks in a section is asked where; that a task was preempted says nothing of what it was doing.
+    let Taken { caller, id } = if blocked && inside {
+        stack::take_within(ctx, hit, Slot::Switch, maps::schedule())
+    } else {
+        Taken::NONE
+    };
+    let base = hit.record(Kind::Switch, if blocked { Op::Blocked } else { Op::Preempted } as u8);
+    let record = Record {
+        value: task::tid(next).into(),
+        memory: prev_state.into(),
+        caller,
+        stack: id,
+        flags: Flags::VALUE | Flags::MEMORY,
+        ..base
+    };
+    hit.send(&record, Kind::Switch);
 }
 
 /// `(struct task_struct *p)` in 6.12, `(struct task_struct *p, bool group_dead)` in 7.2; `p` is the current task
 /// (do_exit in kernel/exit.c, 6.12 and 7.2).
 #[btf_tracepoint(function = "sched_process_exit")]
-fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
+fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     if task::current_in_section() {
-        let record = emit::record(Kind::TaskExit, 0);
-        emit::send(&record, Kind::TaskExit);
+        emit::during(Slot::Exit, |hit| {
+            let base = hit.record(Kind::TaskExit, 0);
+            let Taken { caller, id } = stack::take_within(&ctx, hit, Slot::Exit, maps::exit());
+            hit.send(&Record { caller, stack: id, ..base }, Kind::TaskExit);
+        });
         if !task::kernel_counts() {
             // Tids are used again.
             let _ = SECTIONS.remove(task::current_ids().0);

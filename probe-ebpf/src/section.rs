@@ -7,6 +7,7 @@ use aya_log_ebpf::{info, warn};
 use lazymmu_abi::{Context, Flags, Kind, Op, Record};
 
 use crate::atomic::Once;
+use crate::emit::Hit;
 use crate::maps::{self, NAMES, SECTIONS};
 use crate::stack::{self, Slot};
 use crate::{emit, task};
@@ -21,54 +22,70 @@ fn lazy_mmu_section(ctx: BtfTracePointContext) -> i32 {
     let caller: u64 = ctx.arg(4);
 
     greet(&ctx);
-    send_name();
-    if !task::kernel_counts() && context == Context::Task as u8 {
-        count(&ctx, op);
-    }
+    emit::during(Slot::Section, |hit| {
+        send_name(hit);
+        let odd = if task::kernel_counts() || context != Context::Task as u8 {
+            task::current_in_section()
+        } else {
+            count(&ctx, hit, op)
+        };
 
-    let mut flags = context;
-    // Kernels before 7.0 keep no counts; the drop-in says so with all bits set.
-    if enable_count != u32::MAX {
-        flags |= Flags::VALUE;
-    }
-    if pause_count != u32::MAX {
-        flags |= Flags::MEMORY;
-    }
-    let base = emit::record(Kind::Section, op);
-    let record = Record {
-        value: enable_count.into(),
-        memory: pause_count.into(),
-        caller,
-        stack: if op == Op::Enter as u8 { stack::take(&ctx, Slot::Section, caller) } else { 0 },
-        flags,
-        ..base
-    };
-    emit::send(&record, Kind::Section);
+        let mut flags = context;
+        // Kernels before 7.0 keep no counts; the drop-in says so with all bits set.
+        if enable_count != u32::MAX {
+            flags |= Flags::VALUE;
+        }
+        if pause_count != u32::MAX {
+            flags |= Flags::MEMORY;
+        }
+        let base = hit.record(Kind::Section, op);
+        let record = Record {
+            value: enable_count.into(),
+            memory: pause_count.into(),
+            caller,
+            stack: if odd || op == Op::Enter as u8 {
+                stack::take(&ctx, hit, Slot::Section, caller)
+            } else {
+                0
+            },
+            flags,
+            ..base
+        };
+        hit.send(&record, Kind::Section);
+    });
     0
 }
 
-/// Keeps the count of sections that the kernel does not keep. It only decides which accesses are emitted: whether
-/// a nested section is an error is the engine's matter.
+/// Keeps the count of sections that the kernel does not keep. It only decides which accesses are emitted and which
+/// calls are odd: whether a nested section is an error is the engine's matter.
+///
+/// Odd is what the plain pair of an enter and a leave has not: a call after which the task is still inside, and a leave
+/// of a task that was outside.
 #[inline(always)]
-fn count(ctx: &BtfTracePointContext, op: u8) {
+fn count(ctx: &BtfTracePointContext, hit: Hit, op: u8) -> bool {
     static SAID: Once = Once::new();
     let (tid, _) = task::current_ids();
+    let depth = depth(tid);
     if op == Op::Enter as u8 {
-        let depth = depth(tid).map_or(1, |depth| depth.saturating_add(1));
+        let depth = depth.map_or(1, |depth| depth.saturating_add(1));
         if SECTIONS.insert(tid, depth, 0).is_err() {
-            emit::lose_unknown();
+            hit.lose_unknown();
             if SAID.first() {
                 warn!(ctx, "the table of sections is full: accesses of task {} are not seen", tid);
             }
         }
     } else if op == Op::Leave as u8 {
-        match depth(tid) {
-            None => {}
-            // No check of the result: an entry that is there can be removed.
-            Some(0 | 1) => drop(SECTIONS.remove(tid)),
-            Some(depth) => drop(SECTIONS.insert(tid, depth - 1, 0)),
+        if let Some(depth) = depth {
+            if depth < 2 {
+                // An entry that is there can be removed.
+                let _ = SECTIONS.remove(tid);
+                return false;
+            }
+            let _ = SECTIONS.insert(tid, depth - 1, 0);
         }
+        return true;
     }
+    depth.is_some()
 }
 
 #[inline(always)]
@@ -79,7 +96,7 @@ fn depth(tid: u32) -> Option<u32> {
 
 /// Sends the name of the current task if it was not sent before.
 #[inline(always)]
-fn send_name() {
+fn send_name(hit: Hit) {
     let Ok(name) = bpf_get_current_comm() else { return };
     let (tid, _) = task::current_ids();
     let halves = [half(&name, 0), half(&name, 8)];
@@ -89,9 +106,9 @@ fn send_name() {
     if known == Some(halves) {
         return;
     }
-    let base = emit::record(Kind::TaskName, 0);
+    let base = hit.record(Kind::TaskName, 0);
     let record = Record { entry: halves[0], value: halves[1], flags: Flags::VALUE, ..base };
-    if emit::send(&record, Kind::TaskName) {
+    if hit.send(&record, Kind::TaskName) {
         // If this fails the name is sent again, which does no harm.
         let _ = NAMES.insert(tid, halves, 0);
     }

@@ -3,9 +3,9 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{bpf_get_func_ip, bpf_get_stack};
 use aya_ebpf::programs::FEntryContext;
-use lazymmu_abi::{HOOK_FRAMES, STACK_FRAMES, StackHash, StackItem};
+use lazymmu_abi::{Code, HOOK_FRAMES, STACK_FRAMES, StackHash, StackItem};
 
-use crate::emit;
+use crate::emit::Hit;
 use crate::maps::{SCRATCH, SENT};
 
 /// The scratch memory of a program. Programs nest in each other, so each has its own.
@@ -18,10 +18,14 @@ pub(crate) enum Slot {
     Fault,
     TlbMm,
     TlbKernel,
+    Switch,
+    Exit,
+    ArchEnter,
+    ArchLeave,
 }
 
 /// How many slots there are.
-pub(crate) const SLOTS: u32 = Slot::TlbKernel as u32 + 1;
+pub(crate) const SLOTS: u32 = Slot::ArchLeave as u32 + 1;
 
 /// How far into a function the return address of the hook at its beginning may be: on x86 its `call` comes first or
 /// behind an `endbr64`.
@@ -36,6 +40,8 @@ enum Begin {
     Instruction(u64),
     /// In whatever called the function that begins here.
     Caller(u64),
+    /// In the function that lies here; with the first frame if that is not known.
+    Within(Code),
 }
 
 impl Begin {
@@ -44,6 +50,7 @@ impl Begin {
         match self {
             Begin::Return(address) | Begin::Instruction(address) => frame == address,
             Begin::Caller(function) => inner.wrapping_sub(function) <= ENTRY,
+            Begin::Within(code) => code.len == 0 || frame.wrapping_sub(code.start) < code.len,
         }
     }
 
@@ -60,7 +67,7 @@ impl Begin {
         match self {
             Begin::Return(address) => address,
             Begin::Instruction(address) => address + 1,
-            Begin::Caller(_) => 0,
+            Begin::Caller(_) | Begin::Within(_) => 0,
         }
     }
 }
@@ -69,23 +76,30 @@ impl Begin {
 ///
 /// Where the unwinder did not come past `caller`, the stack is `caller` alone.
 #[inline(always)]
-pub(crate) fn take(ctx: &impl EbpfContext, slot: Slot, caller: u64) -> u64 {
-    begin(ctx, slot, Begin::Return(caller)).id
+pub(crate) fn take(ctx: &impl EbpfContext, hit: Hit, slot: Slot, caller: u64) -> u64 {
+    begin(ctx, hit, slot, Begin::Return(caller)).id
 }
 
 /// The same for the stack that begins at an instruction which faulted.
 #[inline(always)]
-pub(crate) fn take_at(ctx: &impl EbpfContext, slot: Slot, instruction: u64) -> u64 {
-    begin(ctx, slot, Begin::Instruction(instruction)).id
+pub(crate) fn take_at(ctx: &impl EbpfContext, hit: Hit, slot: Slot, instruction: u64) -> u64 {
+    begin(ctx, hit, slot, Begin::Instruction(instruction)).id
 }
 
 /// The same for the stack that begins in the caller of the function to which the program is attached. Gives the
 /// return address into that as well; both are 0 where the unwinder did not come as far.
 #[inline(always)]
-pub(crate) fn take_caller(ctx: &FEntryContext, slot: Slot) -> Taken {
+pub(crate) fn take_caller(ctx: &FEntryContext, hit: Hit, slot: Slot) -> Taken {
     // SAFETY: `ctx` is the context of the program.
     let function = unsafe { bpf_get_func_ip(ctx.as_ptr()) };
-    begin(ctx, slot, Begin::Caller(function))
+    begin(ctx, hit, slot, Begin::Caller(function))
+}
+
+/// The same for the stack that begins in a function that is known, or with the hook's own frames if it is not. Both
+/// are 0 where the unwinder did not come as far.
+#[inline(always)]
+pub(crate) fn take_within(ctx: &impl EbpfContext, hit: Hit, slot: Slot, code: Code) -> Taken {
+    begin(ctx, hit, slot, Begin::Within(code))
 }
 
 /// A call stack that was taken.
@@ -97,10 +111,13 @@ pub(crate) struct Taken {
     pub(crate) id: u64,
 }
 
+impl Taken {
+    pub(crate) const NONE: Taken = Taken { caller: 0, id: 0 };
+}
+
 #[inline(always)]
-fn begin(ctx: &impl EbpfContext, slot: Slot, begin: Begin) -> Taken {
-    let none = Taken { caller: 0, id: 0 };
-    let Some(item) = SCRATCH.get_ptr_mut(slot as u32) else { return none };
+fn begin(ctx: &impl EbpfContext, hit: Hit, slot: Slot, begin: Begin) -> Taken {
+    let Some(item) = SCRATCH.get_ptr_mut(slot as u32) else { return Taken::NONE };
     // SAFETY: `item` is this program's own on this CPU; the helper fills what it is given or clears it.
     let taken = unsafe {
         let bytes =
@@ -108,7 +125,7 @@ fn begin(ctx: &impl EbpfContext, slot: Slot, begin: Begin) -> Taken {
         let mut len = usize::try_from(bytes).unwrap_or(0) / 8;
         let taken = match hash(item, len, begin) {
             Some(taken) => taken,
-            None if begin.known() == 0 => return none,
+            None if begin.known() == 0 => return Taken::NONE,
             None => {
                 len = 0;
                 Taken { caller: begin.known(), id: StackHash::NEW.push(begin.known()).id() }
@@ -121,7 +138,7 @@ fn begin(ctx: &impl EbpfContext, slot: Slot, begin: Begin) -> Taken {
         taken
     };
     // SAFETY: as above.
-    if SENT.get_ptr(taken.id).is_none() && emit::send_stack(unsafe { &*item }) {
+    if SENT.get_ptr(taken.id).is_none() && hit.send_stack(unsafe { &*item }) {
         // If this fails the stack is sent again, which does no harm.
         let _ = SENT.insert(taken.id, 1, 0);
     }

@@ -60,18 +60,33 @@ pub(crate) fn tid(task: Task) -> u32 {
     unsafe { core::ptr::read_volatile(task.byte_add(offset as usize).cast::<u32>()) }
 }
 
+/// The current task's enable and pause count, if the kernel keeps them.
 #[inline(always)]
-fn counters_say_so(task: Task) -> bool {
+pub(crate) fn counters() -> Option<(u8, u8)> {
+    // SAFETY: the helper has no precondition and never gives NULL.
+    let task = unsafe { bpf_get_current_task_btf() };
+    counters_of(task.cast::<c_void>().cast_const())
+}
+
+#[inline(always)]
+fn counters_of(task: Task) -> Option<(u8, u8)> {
     let (enable, pause) = (maps::enable_count_offset(), maps::pause_count_offset());
     if enable == Settings::NO_OFFSET || pause == Settings::NO_OFFSET {
-        return false;
+        return None;
     }
     // Byte by byte: the verifier refuses one load across two members.
     // SAFETY: the verifier checks that the running kernel's `struct task_struct` has a readable byte there.
     unsafe {
-        core::ptr::read_volatile(task.byte_add(enable as usize).cast::<u8>()) != 0
-            || core::ptr::read_volatile(task.byte_add(pause as usize).cast::<u8>()) != 0
+        Some((
+            core::ptr::read_volatile(task.byte_add(enable as usize).cast::<u8>()),
+            core::ptr::read_volatile(task.byte_add(pause as usize).cast::<u8>()),
+        ))
     }
+}
+
+#[inline(always)]
+fn counters_say_so(task: Task) -> bool {
+    counters_of(task).is_some_and(|(enable, pause)| enable != 0 || pause != 0)
 }
 
 #[inline(always)]

@@ -30,16 +30,18 @@ fn flush_tlb_kernel_range(ctx: FEntryContext) -> i32 {
 
 #[inline(always)]
 fn flush(ctx: &FEntryContext, slot: Slot, mm: u64, start: u64, end: u64) {
-    let base = emit::record(Kind::TlbFlush, 0);
-    let stack::Taken { caller, id } = stack::take_caller(ctx, slot);
-    let record = Record {
-        entry: start,
-        value: end,
-        memory: mm,
-        caller,
-        stack: id,
-        flags: Flags::VALUE | Flags::MEMORY,
-        ..base
-    };
-    emit::send(&record, Kind::TlbFlush);
+    emit::during(slot, |hit| {
+        let base = hit.record(Kind::TlbFlush, 0);
+        let stack::Taken { caller, id } = stack::take_caller(ctx, hit, slot);
+        let record = Record {
+            entry: start,
+            value: end,
+            memory: mm,
+            caller,
+            stack: id,
+            flags: Flags::VALUE | Flags::MEMORY,
+            ..base
+        };
+        hit.send(&record, Kind::TlbFlush);
+    });
 }

@@ -14,6 +14,7 @@ mod refused;
 mod runner;
 mod sections;
 mod shared;
+mod stacks;
 
 use lazymmu_tests::Series;
 
@@ -111,6 +112,16 @@ mod sections_of_kasan {
     #[test]
     fn findings_are_known_ones() {
         sections::kasan::findings_are_known_ones(Series::V7Kasan);
+    }
+}
+
+/// The kernel has that test since 7.0.
+mod stacks_of_7 {
+    use super::*;
+
+    #[test]
+    fn odd_calls_have_stacks() {
+        stacks::odd_calls_have_stacks(Series::V7);
     }
 }
 

@@ -30,8 +30,8 @@ const COMMAND_LINE: &str = "/proc/cmdline";
 
 /// As first process: sets up the guest, does the job and ends the machine.
 ///
-/// For jobs it is also a tool: `/init reset` ends the machine at once, and `/init repeat PROGRAM...` runs a program
-/// again and again, until that fails.
+/// For jobs it is also a tool: `/init reset` ends the machine at once, `/init repeat PROGRAM...` runs a program
+/// again and again, until that fails, and `/init write PATH TEXT` writes a text to a file.
 pub fn main() -> ExitCode {
     let first = std::process::id() == 1;
     // The first process finds nothing mounted.
@@ -69,6 +69,10 @@ pub fn main() -> ExitCode {
             refuse("end")
         }
         Some((tool, program)) if tool == "repeat" && !program.is_empty() => repeat(program),
+        Some((tool, [path, text])) if tool == "write" => match fs::write(path, text) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => refuse(&format!("write to {path}: {error}")),
+        },
         _ => refuse("do anything: it is not the first process, and its arguments name no tool"),
     }
 }
