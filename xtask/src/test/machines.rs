@@ -13,7 +13,7 @@ use crate::{sh, stock, vm};
 type Tested = (Series, Variant, &'static str, &'static [&'static str]);
 
 const SERIES: [Tested; 2] = [
-    (Series::V7, Variant::Plain, "LAZYMMU_VM_KERNEL_7", &["series_7::", "sections_of_7::"]),
+    (Series::V7, Variant::Plain, "LAZYMMU_VM_KERNEL_7", &["series_7::", "sections_of_7::", "stacks_of_7::"]),
     (Series::V6_12, Variant::Plain, "LAZYMMU_VM_KERNEL_6_12", &["series_6_12::"]),
 ];
 
