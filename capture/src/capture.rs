@@ -94,6 +94,11 @@ impl Capture {
                 log::info!("the verifier's log:\n{log}");
             }
         })?;
+        for LoadedHook { hook, verified_instructions } in &attached.loaded {
+            if let Some(count) = verified_instructions {
+                log::info!("the verifier looked at {count} instructions of {}", hook.program);
+            }
+        }
         let now = Instant::now();
         Ok(Self {
             attached,

@@ -174,7 +174,7 @@ pub struct CaptureArgs {
     #[arg(long, value_enum, default_value_t = Scope::Sections)]
     pub scope: Scope,
 
-    /// Size of the ring buffer between the kernel and lazymmu; a power of two, from a page to 1G. Accepts K, M, G.
+    /// Size of the ring buffers between the kernel and lazymmu, together; a power of two, from a page to 1G (K, M, G).
     #[arg(long, value_name = "SIZE", default_value = "16M", value_parser = parse_size)]
     pub ring_size: u32,
 
