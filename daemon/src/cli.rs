@@ -1,6 +1,7 @@
 //! The command line: what can be asked, in one place. What each command does is in [`crate::command`].
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use lazymmu_report::{Date, Filter};
 /// Finds page-table hazards in the Linux kernel's lazy MMU mode.
 ///
 /// Exit status: 0 clean, 1 hazards found, 2 unusable arguments or input, 3 inconclusive (something was not seen),
-/// 4 this kernel cannot be traced, 5 not permitted, 70 a fault in lazymmu.
+/// 4 this kernel cannot be traced, 5 not permitted, 70 a fault in lazymmu. Of several traces, the worst.
 #[derive(Debug, Parser)]
 #[command(name = "lazymmu", version, max_term_width = 110)]
 pub struct Cli {
@@ -82,9 +83,13 @@ pub struct LiveArgs {
 /// `replay`
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// The trace or scenario (docs/scenarios.md) to judge; without it, the sample inside this binary.
+    /// The traces or scenarios (docs/scenarios.md) to judge, each by itself; without any, the sample inside this binary.
     #[arg(value_name = "TRACE")]
-    pub trace: Option<PathBuf>,
+    pub traces: Vec<PathBuf>,
+
+    /// Judge so many traces at the same time; as many as there are CPUs if it is left out. What is printed is the same.
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
 
     /// Write what this filter selects to a trace of its own, see -o. The same as --filter otherwise.
     #[arg(long, value_name = "EXPR", value_parser = parse_filter, requires = "output")]

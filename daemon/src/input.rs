@@ -76,19 +76,18 @@ fn is_scenario(path: &Path, file: &mut File) -> io::Result<bool> {
     Ok(Scenario::is_at_start_of(&head))
 }
 
-/// Says on stderr whether what a scenario expects was found, filters and suppressions left aside.
-pub(crate) fn say_expectations(scenario: &Scenario) {
+/// Whether what a scenario expects was found, filters and suppressions left aside: lines for stderr.
+pub(crate) fn expectations(scenario: &Scenario) -> Vec<String> {
     if scenario.expectations.is_empty() {
-        return;
+        return Vec::new();
     }
     let mut engine = session::engine(&scenario.header);
     engine.process_all(&scenario.records);
     let checked = Checked::new(&scenario.expectations, &engine.finish(), &scenario.symbols);
-    for complaint in checked.complaints() {
-        eprintln!("lazymmu: {complaint}");
-    }
+    let mut lines = checked.complaints();
     let met = checked.expectations.iter().filter(|expectation| expectation.result == Met::Yes);
-    eprintln!("lazymmu: {} of {} expectations hold", met.count(), scenario.expectations.len());
+    lines.push(format!("{} of {} expectations hold", met.count(), scenario.expectations.len()));
+    lines
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the form that map_err takes")]

@@ -52,15 +52,33 @@ impl Output {
         }
     }
 
+    pub(crate) fn format(self) -> Format {
+        self.format
+    }
+
     /// Prints the report of what was selected and gives the exit status that its verdict calls for.
     pub(crate) fn report(
         self,
         policy: &Policy,
         header: &Header,
         symbols: &Symbols,
-        mut outcome: Outcome,
+        outcome: Outcome,
         damage: Option<Damage>,
     ) -> Result<ExitStatus> {
+        let (text, status) = self.render(policy, header, symbols, outcome, damage);
+        Self::print(&text)?;
+        Ok(status)
+    }
+
+    /// The report of what was selected, and the exit status that its verdict calls for.
+    pub(crate) fn render(
+        self,
+        policy: &Policy,
+        header: &Header,
+        symbols: &Symbols,
+        mut outcome: Outcome,
+        damage: Option<Damage>,
+    ) -> (String, ExitStatus) {
         let Policy { filter, suppressions, today } = policy;
         let applied = suppressions.apply(&mut outcome, symbols, *today);
         let session = Session { header, symbols, outcome: &outcome, damage };
@@ -69,14 +87,15 @@ impl Output {
             &applied,
             &session,
         );
-        Self::print(&match self.format {
+        let text = match self.format {
             Format::Human => report.text(self.style),
             Format::Json => report.json(),
-        })?;
-        Ok(match outcome.verdict() {
+        };
+        let status = match outcome.verdict() {
             Verdict::Clean => ExitStatus::Clean,
             Verdict::Hazards => ExitStatus::Hazards,
             Verdict::Inconclusive => ExitStatus::Inconclusive,
-        })
+        };
+        (text, status)
     }
 }

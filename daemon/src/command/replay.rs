@@ -1,4 +1,6 @@
-//! `replay`: a recorded trace, judged as if it happened now.
+//! `replay`: recorded traces, judged as if they happened now. What is about more than one is in `several`.
+
+mod several;
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -26,15 +28,42 @@ pub(super) fn run(args: &ReplayArgs, color: Color) -> Result<ExitStatus> {
     let policy = Policy::new(filter, &args.suppress)?;
     let output = Output::new(args.report.format, color);
     let reduced = args.output.as_deref();
-    let Input { reader, scenario } = Input::open(args.trace.as_deref())?;
-    if let Some(path) = &args.trace {
-        refuse_same(path, reduced)?;
+    let trace = match args.traces.as_slice() {
+        [] => None,
+        [trace] => Some(trace.as_path()),
+        traces => return several::run(traces, args.jobs, reduced, &policy, output),
+    };
+    if let Some(trace) = trace {
+        refuse_same(trace, reduced)?;
     }
-    let status = judge(reader, policy, reduced, output)?;
+    let judged = judge_input(trace, policy, reduced, output)?;
+    for note in &judged.notes {
+        eprintln!("lazymmu: {note}");
+    }
+    Output::print(&judged.report)?;
+    Ok(judged.status)
+}
+
+/// What there is to say of one trace.
+struct Judged {
+    report: String,
+    status: ExitStatus,
+    /// Lines for stderr.
+    notes: Vec<String>,
+}
+
+fn judge_input(
+    trace: Option<&Path>,
+    policy: Policy,
+    reduced: Option<&Path>,
+    output: Output,
+) -> Result<Judged> {
+    let Input { reader, scenario } = Input::open(trace)?;
+    let mut judged = judge(reader, policy, reduced, output)?;
     if let Some(scenario) = scenario {
-        input::say_expectations(&scenario);
+        judged.notes.extend(input::expectations(&scenario));
     }
-    Ok(status)
+    Ok(judged)
 }
 
 fn judge<R: Read + Seek>(
@@ -42,7 +71,7 @@ fn judge<R: Read + Seek>(
     policy: Policy,
     reduced: Option<&Path>,
     output: Output,
-) -> Result<ExitStatus> {
+) -> Result<Judged> {
     let policy = policy.within(&reader.about.header)?;
     let mut judge = Judge::new(&reader.about.header, policy.filter.as_ref());
     let mut reduced = reduced.map(|path| Reduced::create(path, &reader.about, &policy)).transpose()?;
@@ -53,14 +82,15 @@ fn judge<R: Read + Seek>(
         }
     }
     let damage = reader.damage();
-    if let Some(damage) = damage {
-        eprintln!("lazymmu: the trace is damaged: {damage}");
-    }
+    let mut notes = Vec::new();
+    notes.extend(damage.map(|damage| format!("the trace is damaged: {damage}")));
     if let Some(reduced) = reduced {
-        reduced.finish(&reader.about)?;
+        notes.push(reduced.finish(&reader.about)?);
     }
     let outcome = judge.finish(&reader.about.symbols);
-    output.report(&policy, &reader.about.header, &reader.about.symbols, outcome, damage)
+    let (report, status) =
+        output.render(&policy, &reader.about.header, &reader.about.symbols, outcome, damage);
+    Ok(Judged { report, status, notes })
 }
 
 /// The trace of what is selected, while it is written.
@@ -95,20 +125,20 @@ impl<'a> Reduced<'a> {
         Ok(())
     }
 
-    fn finish(mut self, about: &About) -> Result<()> {
+    /// Says what was written.
+    fn finish(mut self, about: &About) -> Result<String> {
         self.reducing.finish(Some(&about.symbols));
         self.write(&about.symbols)?;
         self.writer.counters(&about.counters);
         let written = self.writer.finish().map_err(|error| failed(self.path, &error))?;
-        eprintln!(
-            "lazymmu: wrote {}: {} of {} records, {} stacks, {} bytes",
+        Ok(format!(
+            "wrote {}: {} of {} records, {} stacks, {} bytes",
             self.path.display(),
             written.records,
             about.records,
             written.stacks,
             written.bytes
-        );
-        Ok(())
+        ))
     }
 }
 

@@ -272,6 +272,8 @@ mod tests {
             ("level=pmd,pud", "level=pmd,pud"),
             ("time=1.5s..2s", "time=1500ms..2s"),
             ("time=..300us", "time=..300us"),
+            ("time=0s..300us", "time=..300us"),
+            ("time=0us..", "time=0s.."),
             ("time=0.000000001s..", "time=1ns.."),
             (
                 "pid=40 and (function=copy_pte_range or rule=read-pending) and not level=pmd",

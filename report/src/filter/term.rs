@@ -153,7 +153,9 @@ impl fmt::Display for Term {
                 list(f, "level", &levels.iter().map(|level| level.name()).collect::<Vec<_>>())
             }
             Self::Time(TimeRange { from, to }) => {
-                let from = if from.0 == 0 { String::new() } else { duration(*from) };
+                // One end at least is named: nothing but `..` would not be a range.
+                let left_out = from.0 == 0 && to.is_some();
+                let from = if left_out { String::new() } else { duration(*from) };
                 write!(f, "time={from}..{}", to.map_or_else(String::new, duration))
             }
         }
