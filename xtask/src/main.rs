@@ -8,6 +8,7 @@
 mod bench;
 mod corpus;
 mod ebpf;
+mod fuzz;
 mod guest;
 mod kernel;
 mod mutants;
@@ -54,6 +55,8 @@ enum Command {
     Bench(bench::Args),
     /// Break the engine on purpose, place by place, and see whether its tests notice
     Mutants(mutants::Args),
+    /// Make up inputs for whatever reads some, and see whether it takes them
+    Fuzz(fuzz::Args),
     /// Judge every scenario of hazard/corpus, and show what is found on which profile
     Corpus,
 }
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Sections { all } => test::machines::sections(all),
         Command::Bench(args) => bench::run(&args),
         Command::Mutants(args) => mutants::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Corpus => corpus::run(),
     };
     outcome.unwrap_or_else(|error| {
