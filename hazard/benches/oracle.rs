@@ -11,18 +11,30 @@ mod arch;
 mod check;
 #[path = "../tests/oracle/differ.rs"]
 mod differ;
+#[path = "../tests/oracle/extras.rs"]
+mod extras;
 #[path = "../tests/oracle/kernel.rs"]
 mod kernel;
+#[path = "../tests/oracle/losses.rs"]
+mod losses;
 #[path = "../tests/oracle/machine.rs"]
 mod machine;
+#[path = "../tests/oracle/naive.rs"]
+mod naive;
 #[path = "../tests/oracle/program.rs"]
 mod program;
 #[path = "../tests/oracle/runner.rs"]
 mod runner;
+#[path = "../tests/oracle/shape.rs"]
+mod shape;
+#[path = "../tests/oracle/states.rs"]
+mod states;
 #[path = "../tests/oracle/tally.rs"]
 mod tally;
 #[path = "../tests/oracle/trace.rs"]
 mod trace;
+#[path = "../tests/oracle/values.rs"]
+mod values;
 
 use std::process::ExitCode;
 use std::time::Instant;

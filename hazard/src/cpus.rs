@@ -11,15 +11,21 @@ enum Mode {
     #[default]
     Unknown,
     Off,
-    /// On, for that task, entered that many times.
-    On(TaskId, u32),
+    /// On, for that task if it is known, entered that many times.
+    On(Option<TaskId>, u32),
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Cpu {
     mode: Mode,
-    /// Who was switched out last and who came in, until the architecture has entered the mode for the latter.
-    switching: Option<(TaskId, TaskId)>,
+    /// Who was switched out last, and who came in.
+    switched: Option<(TaskId, TaskId)>,
+    /// Whether a switch may be missing since the last one that was told.
+    switch_lost: bool,
+    /// Whether the CPU told of anything since then, so that what the switch does to the mode is over.
+    settled: bool,
+    /// Whether a call may be missing, so that the mode may have been entered more often than is known.
+    call_lost: bool,
 }
 
 /// All CPUs.
@@ -27,6 +33,7 @@ struct Cpu {
 pub(crate) struct Cpus {
     all: Vec<Cpu>,
     told: bool,
+    lost: bool,
 }
 
 /// What does not agree.
@@ -40,6 +47,8 @@ pub(crate) enum Disagreement {
     AnotherTasks,
     /// The mode is off, but the task is inside a section.
     OffInside,
+    /// The task flushed what it has queued, but on another CPU than that on which the mode is still on for it.
+    LeftBehind,
 }
 
 impl Cpus {
@@ -49,66 +58,109 @@ impl Cpus {
         self.told
     }
 
+    /// Calls or switches may be missing.
     pub(crate) fn forget(&mut self) {
-        self.all.clear();
-        self.told = false;
+        self.all.fill(LOST);
+        self.lost = true;
+    }
+
+    /// An access on that CPU may be missing, at which something did not agree; on any, if none is given.
+    pub(crate) fn forget_mode(&mut self, cpu: Option<CpuId>) {
+        self.lost = true;
+        let of = |number: usize| cpu.is_none_or(|cpu| usize::from(cpu.0) == number);
+        for (_, state) in self.all.iter_mut().enumerate().filter(|(number, _)| of(*number)) {
+            (state.mode, state.call_lost) = (Mode::Unknown, true);
+        }
     }
 
     /// The architecture entered the mode. `nests` says whether it may do so again inside: before 7.0 a task's sections
     /// are not counted by the generic code.
     pub(crate) fn entered(&mut self, cpu: CpuId, task: TaskId, nests: bool) -> Option<Disagreement> {
+        self.told = true;
         let state = self.at(cpu);
         // At a switch the architecture enters the mode for the next task before that is the current one
         // (__switch_to(), arch/x86/kernel/process_64.c, 6.12 and 7.2).
-        let owner = match state.switching.take() {
-            Some((previous, next)) if previous == task => next,
-            _ => task,
+        let owner = match state.switched {
+            _ if state.switch_lost => None,
+            Some((previous, next)) if previous == task => Some(next),
+            _ => Some(task),
         };
         let (depth, found) = match state.mode {
-            Mode::On(other, depth) if other == owner && nests => (depth.saturating_add(1), None),
+            Mode::On(other, depth) if nests && (other == owner || other.is_none() || owner.is_none()) => {
+                (depth.saturating_add(1), None)
+            }
             Mode::On(..) => (1, Some(Disagreement::EnteredTwice)),
             Mode::Unknown | Mode::Off => (1, None),
         };
-        state.mode = Mode::On(owner, depth);
+        let same = depth == 1 || matches!(state.mode, Mode::On(other, _) if other == owner);
+        state.mode = Mode::On(if same { owner } else { None }, depth);
         found
     }
 
     /// The architecture left the mode.
-    pub(crate) fn left(&mut self, cpu: CpuId) -> Option<Disagreement> {
+    pub(crate) fn left(&mut self, cpu: CpuId, nests: bool) -> Option<Disagreement> {
+        self.told = true;
         let state = self.at(cpu);
         let before = state.mode;
         state.mode = match before {
             Mode::On(owner, depth @ 2..) => Mode::On(owner, depth - 1),
+            // Who knows how often it was entered.
+            _ if nests && state.call_lost => Mode::Unknown,
             _ => Mode::Off,
         };
         (before == Mode::Off).then_some(Disagreement::LeftTwice)
     }
 
     pub(crate) fn switched(&mut self, cpu: CpuId, previous: TaskId, next: TaskId) {
-        self.at(cpu).switching = Some((previous, next));
+        let state = self.at(cpu);
+        (state.switched, state.switch_lost, state.settled) = (Some((previous, next)), false, false);
+    }
+
+    /// The CPU goes on after what a switch did to the mode.
+    pub(crate) fn heard(&mut self, cpu: CpuId) {
+        self.at(cpu).settled = true;
     }
 
     /// A task does something to entries. What does not agree is told once.
     pub(crate) fn seen(&mut self, cpu: CpuId, task: TaskId, in_section: bool) -> Option<Disagreement> {
+        let lost = self.lost;
         let state = self.at(cpu);
         let found = match state.mode {
-            Mode::On(owner, _) if owner != task => Disagreement::AnotherTasks,
+            Mode::On(Some(owner), _) if owner != task => Disagreement::AnotherTasks,
             Mode::Off if in_section => Disagreement::OffInside,
+            // It may not agree, with what is not known.
+            Mode::On(None, _) | Mode::Off if lost => {
+                (state.mode, state.call_lost) = (Mode::Unknown, true);
+                return None;
+            }
             _ => return None,
         };
         state.mode = Mode::Unknown;
         Some(found)
     }
 
+    /// Whether the mode is on there for that task, which was switched out.
+    pub(crate) fn left_behind(&self, cpu: CpuId, task: TaskId) -> bool {
+        self.all.get(usize::from(cpu.0)).is_some_and(|state| {
+            // At the switch itself the architecture may be about to leave the mode.
+            let over = |previous| previous != task || state.settled;
+            let gone = state.switched.is_some_and(|(previous, next)| next != task && over(previous));
+            matches!(state.mode, Mode::On(Some(owner), _) if owner == task) && gone
+        })
+    }
+
     fn at(&mut self, cpu: CpuId) -> &mut Cpu {
-        self.told = true;
         let index = usize::from(cpu.0);
         if index >= self.all.len() {
-            self.all.resize(index + 1, Cpu::default());
+            self.all.resize(index + 1, if self.lost { LOST } else { Cpu::default() });
         }
         &mut self.all[index]
     }
 }
+
+/// A CPU of which nothing is known any more.
+const LOST: Cpu =
+    Cpu { mode: Mode::Unknown, switched: None, switch_lost: true, settled: false, call_lost: true };
 
 #[cfg(test)]
 mod tests {
@@ -125,7 +177,7 @@ mod tests {
     #[test]
     fn what_is_not_known_accuses_nobody() {
         let mut cpus = Cpus::default();
-        assert_eq!(cpus.left(CPU), None);
+        assert_eq!(cpus.left(CPU, false), None);
         cpus.forget();
         assert_eq!(cpus.entered(CPU, task(1), false), None);
         cpus.forget();
@@ -137,7 +189,7 @@ mod tests {
         let mut cpus = Cpus::default();
         assert_eq!(cpus.entered(CPU, task(1), false), None);
         cpus.switched(CPU, task(1), task(2));
-        assert_eq!(cpus.left(CPU), None);
+        assert_eq!(cpus.left(CPU, false), None);
         assert_eq!(cpus.entered(CPU, task(1), false), None, "for the task that comes in");
         assert_eq!(cpus.seen(CPU, task(2), true), None);
         assert_eq!(cpus.seen(CPU, task(1), true), Some(Disagreement::AnotherTasks));
@@ -151,9 +203,9 @@ mod tests {
             cpus.entered(CPU, task(1), nests);
             let expected = if nests { None } else { Some(Disagreement::EnteredTwice) };
             assert_eq!(cpus.entered(CPU, task(1), nests), expected);
-            assert_eq!(cpus.left(CPU), None);
+            assert_eq!(cpus.left(CPU, nests), None);
             let expected = if nests { None } else { Some(Disagreement::LeftTwice) };
-            assert_eq!(cpus.left(CPU), expected);
+            assert_eq!(cpus.left(CPU, nests), expected);
         }
         let mut cpus = Cpus::default();
         cpus.entered(CPU, task(1), true);

@@ -11,6 +11,7 @@ mod tests;
 use lazymmu_abi::{Context, Kind, Op, Record};
 use rustc_hash::FxHashMap;
 
+use self::judge::Met;
 use crate::config::Config;
 use crate::cpus::Cpus;
 use crate::nests::{Left, Nests};
@@ -36,6 +37,8 @@ pub struct Engine {
     /// Sections by the call that opened them: all, and those that gained nothing.
     opened: FxHashMap<StackId, (u64, u64)>,
     pending: Table,
+    /// What the access at hand met; kept for its memory.
+    met: Vec<Met>,
     names: Names,
     found: Occurrences,
     statistics: Statistics,
@@ -56,6 +59,7 @@ impl Engine {
             nests: Nests::default(),
             opened: FxHashMap::default(),
             pending: Table::new(config.max_pending),
+            met: Vec::new(),
             names: Names::default(),
             found: Occurrences::default(),
             statistics: Statistics::default(),
@@ -81,7 +85,7 @@ impl Engine {
             Ok(Kind::TlbFlush | Kind::Fault) => self.used(record),
             Ok(Kind::Stack) | Err(_) => self.statistics.unknown += 1,
         }
-        if self.found.holds() {
+        if self.found.holds() && record.kind != Kind::Lost as u8 {
             self.found.confirm(Some(TaskId::of(record)));
         }
     }
@@ -193,21 +197,29 @@ impl Engine {
             let found = if op == Op::ArchEnter {
                 self.cpus.entered(cpu, task, counters.is_none())
             } else {
-                self.cpus.left(cpu)
+                self.cpus.left(cpu, counters.is_none())
             };
             if let Some(found) = found {
                 self.happened(record, Event::Cpu(found));
             }
             return;
         }
+        if self.cpus.told() {
+            self.cpus.heard(cpu);
+        }
         let open = self.find(task, cpu);
         let before = open.map(|id| self.sections.get(id).mode);
         let step = section::step(before, op, counters);
+        if let (Some(id), Some(before), Some(told)) = (open, before, counters)
+            && step.trust == Trust::Gap
+        {
+            self.miscounted(record, id, section::expected(before, op), told);
+        }
         self.statistics.resynced += u64::from(step.trust == Trust::Gap);
         if let Some(id) = open
             && step.trust != Trust::Sure
         {
-            self.drop_writes(id);
+            self.forget_writes_of(id);
             self.sections.get(id).story.doubtful = true;
             self.found.withdraw(Some(task));
         }
@@ -219,6 +231,9 @@ impl Engine {
         if let Some(id) = open
             && step.effect.flushes()
         {
+            if self.cpus.told() {
+                self.left_behind(record, id);
+            }
             let entries = self.flush(id);
             if step.effect == Effect::Left {
                 self.over(record, id);
@@ -272,9 +287,9 @@ impl Engine {
         let id = self.sections.find(task, cpu)?;
         if !self.sections.get(id).seen_on(cpu) {
             self.statistics.moved += 1;
-            self.drop_writes(id);
+            self.forget_writes_of(id);
             self.sections.get(id).story.doubtful = true;
-            self.nests.forget(task);
+            self.nests.doubt(task);
             self.found.withdraw(Some(task));
         }
         Some(id)
@@ -317,7 +332,7 @@ impl Engine {
             }
         }
         if in_task && self.cpus.told() {
-            self.compare(record, active);
+            self.compare(record, section, active);
         }
         let first_flushed = self.masks.flushes_first[usize::from(record.op)];
         if active
@@ -327,22 +342,31 @@ impl Engine {
             self.settle(id, first_flushed);
         }
         if !self.pending.is_empty() {
-            self.meet(kind, record, active);
-            if changes {
+            self.meet(kind, record, section, active);
+        }
+        if changes {
+            let waits = section.is_some_and(|id| self.queue(id, kind, record, active));
+            if !waits && !self.pending.is_empty() {
                 self.pending.disturb(EntryAddr(record.entry), record.count.max(1));
             }
         }
-        let queues = self.masks.queues[usize::from(record.op)];
-        if active
-            && !queues.is_empty()
-            && let Some(id) = section
-        {
-            self.queue(id, kind, record, queues);
-        }
     }
 
-    /// A write that may wait.
-    fn queue(&mut self, id: SectionId, kind: Kind, record: &Record, waits: ProfileMask) {
+    /// A change inside a section: its store may wait. Returns whether it does, somewhere, and is kept.
+    #[inline]
+    fn queue(&mut self, id: SectionId, kind: Kind, record: &Record, active: bool) -> bool {
+        let op = usize::from(record.op);
+        let (queues, waits) = match active {
+            true => (self.masks.queues[op], self.masks.queues[op].or(self.masks.joins[op])),
+            false if self.sections.get(id).mode.active() => {
+                (ProfileMask::NONE, self.masks.joins_in_interrupt[op])
+            }
+            false => return false,
+        };
+        if waits.is_empty() {
+            return false;
+        }
+        let counted = !queues.is_empty();
         let section = self.sections.get(id);
         let write = Write {
             owner: TaskId::of(record),
@@ -358,21 +382,23 @@ impl Engine {
             stack: StackId(record.stack),
             opener: section.opener,
             waits,
-            late: self.masks.late,
-            met_by: 0,
+            late: if counted { self.masks.late } else { ProfileMask::NONE },
+            counted,
         };
-        self.statistics.entries_written += u64::from(write.count);
-        match self.pending.insert(write) {
+        self.statistics.entries_written += if counted { u64::from(write.count) } else { 0 };
+        let kept = self.pending.insert(write);
+        match kept {
             Some(write) => section.writes.push(write),
             None => self.statistics.untracked += 1,
         }
         self.statistics.max_pending = self.statistics.max_pending.max(self.pending.len() as u64);
+        kept.is_some()
     }
 
     fn switched(&mut self, record: &Record) {
         let (task, cpu) = (TaskId::of(record), CpuId(record.cpu));
-        let next = TaskId::of(&Record { tid: record.value as u32, ..*record });
-        if self.cpus.told() && self.sections.has(next) {
+        if self.cpus.told() {
+            let next = TaskId::of(&Record { tid: record.value as u32, ..*record });
             self.cpus.switched(cpu, task, next);
         }
         let Some(id) = self.find(task, cpu) else { return };
@@ -381,7 +407,8 @@ impl Engine {
             self.happened(record, Event::Switched { section, op });
         }
         self.settle(id, self.masks.on_switch);
-        self.sections.get(id).switched_out = true;
+        let section = self.sections.get(id);
+        (section.switched_out, section.away) = (true, true);
     }
 
     fn exited(&mut self, record: &Record) {
@@ -392,7 +419,7 @@ impl Engine {
             self.drop_writes(id);
             self.sections.close(id);
         }
-        self.nests.forget(task);
+        self.nests.ended(task);
         self.names.remove(task);
     }
 
@@ -410,6 +437,13 @@ impl Engine {
             entries += self.pending.remove(write) as u64;
         }
         entries
+    }
+
+    /// The same where it is not known whether they are in memory.
+    fn forget_writes_of(&mut self, id: SectionId) {
+        for write in self.sections.get(id).writes.drain(..) {
+            self.pending.forget(write);
+        }
     }
 
     /// What the section has pending is in memory now, but only on these profiles.

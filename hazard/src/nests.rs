@@ -32,9 +32,13 @@ pub(crate) enum Left {
 /// Of all tasks.
 #[derive(Default)]
 pub(crate) struct Nests {
-    nests: FxHashMap<TaskId, Nest>,
+    open: FxHashMap<TaskId, Nest>,
     /// Tasks that are known to be outside.
     outside: FxHashSet<TaskId>,
+    /// Whether calls may be missing of any task, so that nobody knows how deep it is, but for these.
+    unsure: bool,
+    /// Tasks for which it is the other way round.
+    others: FxHashSet<TaskId>,
 }
 
 /// Of more tasks than this nothing is kept.
@@ -44,25 +48,31 @@ impl Nests {
     /// The task entered a section; `inside` is the call that entered the one that it is in.
     pub(crate) fn entered(&mut self, task: TaskId, stack: StackId, inside: Option<StackId>) {
         self.outside.remove(&task);
-        if let Some(nest) = self.nests.get_mut(&task) {
+        if !self.is_sure(task) {
+            return;
+        }
+        if let Some(nest) = self.open.get_mut(&task) {
             // Inside the outer one, or after an inner one: then the mode is on again.
             nest.open = nest.open.saturating_add(1);
         } else if let Some(outer) = inside
-            && self.nests.len() < MAX_TASKS
+            && self.open.len() < MAX_TASKS
         {
-            self.nests.insert(task, Nest { inner: stack, outer, open: 2 });
+            self.open.insert(task, Nest { inner: stack, outer, open: 2 });
         }
     }
 
     /// The task left a section; `known` says whether that was seen to be entered.
     pub(crate) fn left(&mut self, task: TaskId, known: bool) -> Left {
-        if let Some(nest) = self.nests.get_mut(&task) {
+        if !self.is_sure(task) {
+            return Left::Section;
+        }
+        if let Some(nest) = self.open.get_mut(&task) {
             nest.open -= 1;
             if nest.open > 0 {
                 return Left::Section;
             }
             let nest = *nest;
-            self.nests.remove(&task);
+            self.open.remove(&task);
             self.outside.insert(task);
             return Left::Nest(nest);
         }
@@ -78,14 +88,44 @@ impl Nests {
         Left::Section
     }
 
-    /// Nothing is known of the task any more.
-    pub(crate) fn forget(&mut self, task: TaskId) {
-        self.nests.remove(&task);
+    /// Calls of the task may be missing.
+    pub(crate) fn doubt(&mut self, task: TaskId) {
+        self.forget(task);
+        if self.is_sure(task) {
+            self.turn(task);
+        }
+    }
+
+    /// The task ended: whoever gets its number is another one, which is outside.
+    pub(crate) fn ended(&mut self, task: TaskId) {
+        self.forget(task);
+        if !self.is_sure(task) {
+            self.turn(task);
+        }
+    }
+
+    /// Calls of any task may be missing.
+    pub(crate) fn doubt_all(&mut self) {
+        self.open.clear();
+        self.outside.clear();
+        self.others.clear();
+        self.unsure = true;
+    }
+
+    fn forget(&mut self, task: TaskId) {
+        self.open.remove(&task);
         self.outside.remove(&task);
     }
 
-    pub(crate) fn forget_all(&mut self) {
-        self.nests.clear();
-        self.outside.clear();
+    fn is_sure(&self, task: TaskId) -> bool {
+        self.unsure == (!self.others.is_empty() && self.others.contains(&task))
+    }
+
+    fn turn(&mut self, task: TaskId) {
+        if self.others.len() >= MAX_TASKS {
+            self.doubt_all();
+        } else if !self.others.remove(&task) {
+            self.others.insert(task);
+        }
     }
 }

@@ -1,8 +1,12 @@
 //! The writes that wait, found by the address of their entry.
 //!
-//! One table for all tasks and CPUs. Page-table entries lie side by side in pages, so the table keeps an array of
+//! One table for all tasks and CPUs. An entry may have several writes that wait: of two tasks, or of one task where an
+//! architecture queues the earlier and not the later. Page-table entries lie side by side in pages, so the table keeps an array of
 //! slots for each 4 KiB of entries that has something pending: a lookup is one index, a write of n entries fills n
 //! slots, and nothing is allocated once the table has grown to what the machine keeps open at one time.
+
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
@@ -15,6 +19,11 @@ use crate::types::{CpuId, EntryAddr, Nanos, ProcessId, StackId, TaskId};
 const SLOTS: usize = 512;
 /// Set in a slot when something else changed the entry after the write, so that values prove nothing.
 const DISTURBED: u32 = 1 << 31;
+/// Set in a slot when earlier writes of the entry wait as well.
+const HIDES: u32 = 1 << 30;
+/// Set in a slot when a later write of the entry was flushed before this one, so that values prove nothing.
+const PASSED: u32 = 1 << 29;
+const FLAGS: u32 = DISTURBED | HIDES | PASSED;
 
 /// A write, as the table keeps it.
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +45,16 @@ pub(crate) struct Write {
     pub(crate) waits: ProfileMask,
     /// The profiles in which the store is done, but what belongs to it may wait.
     pub(crate) late: ProfileMask,
-    /// The number of the access that met it last.
-    pub(crate) met_by: u64,
+    /// Whether the contract lets it wait. Others are kept for what they are to one architecture.
+    pub(crate) counted: bool,
+}
+
+impl Write {
+    /// Whether an earlier write of the entry need not be kept for what it still is to some profile.
+    fn replaces(&self, earlier: &Self) -> bool {
+        let waits = earlier.waits.without(self.waits);
+        self.owner == earlier.owner && waits.or(earlier.late.without(self.late)).is_empty()
+    }
 }
 
 /// Names a write in the table, until it is flushed.
@@ -50,6 +67,22 @@ pub(crate) struct Pending {
     pub(crate) write: WriteId,
     /// Whether the entry was changed by something else since.
     pub(crate) disturbed: bool,
+    /// Whether earlier writes wait as well.
+    pub(crate) hides: bool,
+    /// Whether there is a later one, or was.
+    pub(crate) behind: bool,
+}
+
+impl Pending {
+    #[inline]
+    fn of(slot: u32) -> Option<Self> {
+        (slot != 0).then(|| Self {
+            write: WriteId((slot & !FLAGS) - 1),
+            disturbed: slot & DISTURBED != 0,
+            hides: slot & HIDES != 0,
+            behind: slot & PASSED != 0,
+        })
+    }
 }
 
 struct Chunk {
@@ -68,8 +101,14 @@ pub(crate) struct Table {
     recent: Option<(u64, usize)>,
     writes: Vec<Write>,
     free_writes: Vec<u32>,
+    /// The earlier writes of entries that have several, the latest at the end; by the number of the entry in memory.
+    hidden: FxHashMap<u64, Vec<Pending>>,
+    /// How many those are.
+    hidden_len: usize,
     /// Entries with something pending.
     live: usize,
+    /// Those with something pending that counts.
+    counted: usize,
     limit: usize,
 }
 
@@ -82,14 +121,17 @@ impl Table {
             recent: None,
             writes: Vec::new(),
             free_writes: Vec::new(),
+            hidden: FxHashMap::default(),
+            hidden_len: 0,
             live: 0,
-            limit: limit.min(DISTURBED as usize - 2),
+            counted: 0,
+            limit: limit.min(PASSED as usize - 2),
         }
     }
 
-    /// Entries with something pending.
+    /// Entries with something pending that counts.
     pub(crate) fn len(&self) -> usize {
-        self.live
+        self.counted
     }
 
     #[inline]
@@ -101,12 +143,6 @@ impl Table {
     #[inline]
     pub(crate) fn write(&self, id: WriteId) -> &Write {
         &self.writes[id.0 as usize]
-    }
-
-    /// Takes note that an access met the write. False if the same access did so already, at another entry.
-    pub(crate) fn meet(&mut self, id: WriteId, access: u64) -> bool {
-        let write = &mut self.writes[id.0 as usize];
-        std::mem::replace(&mut write.met_by, access) != access
     }
 
     /// The profiles in which a write waits become fewer.
@@ -122,8 +158,18 @@ impl Table {
         let part = Part::at(entry);
         let chunk = self.chunk(part.number)?;
         let slot = self.store[chunk].slots[part.from];
-        (slot != 0)
-            .then(|| Pending { write: WriteId((slot & !DISTURBED) - 1), disturbed: slot & DISTURBED != 0 })
+        Pending::of(slot)
+    }
+
+    /// Everything that waits at `entry`, of which `top` is the latest, from the latest on.
+    pub(crate) fn chain(&self, entry: EntryAddr, top: Pending) -> impl Iterator<Item = Pending> + '_ {
+        let hidden = if top.hides { self.hidden_at(entry) } else { &[] };
+        std::iter::once(top).chain(hidden.iter().rev().copied())
+    }
+
+    /// The earlier writes that wait at `entry`, the latest at the end.
+    fn hidden_at(&self, entry: EntryAddr) -> &[Pending] {
+        self.hidden.get(&(entry.0 / EntryAddr::SIZE)).map_or(&[], Vec::as_slice)
     }
 
     /// Takes note that `count` entries from `first` were changed by something that is not pending.
@@ -136,13 +182,13 @@ impl Table {
         }
     }
 
-    /// Adds a write; it hides what was pending at its entries before. `None` if the table is full.
+    /// Adds a write in front of what was pending at its entries before. `None` if the table is full.
     pub(crate) fn insert(&mut self, write: Write) -> Option<WriteId> {
         let writes = self.writes.len() - self.free_writes.len();
-        if self.live + usize::from(write.count) > self.limit || writes >= self.limit {
+        let count = usize::from(write.count);
+        if self.live + count > self.limit || writes >= self.limit || self.hidden_len + count > self.limit {
             return None;
         }
-        let (first, count) = (write.first, write.count);
         let id = if let Some(id) = self.free_writes.pop() {
             self.writes[id as usize] = write;
             id
@@ -150,41 +196,149 @@ impl Table {
             self.writes.push(write);
             self.writes.len() as u32 - 1
         };
-        for part in parts(first, count) {
+        for part in parts(write.first, write.count) {
             let chunk = self.chunk_or_new(part.number);
             let slots = &mut chunk.slots[part.range()];
             let fresh = slots.iter().filter(|slot| **slot == 0).count();
-            slots.fill(id + 1);
+            let empty = fresh == part.len;
+            if empty {
+                slots.fill(id + 1);
+            }
             chunk.live += fresh;
             self.live += fresh;
+            if empty {
+                self.counted += if write.counted { fresh } else { 0 };
+            } else {
+                self.insert_before(&write, id, part);
+            }
         }
         Some(WriteId(id))
     }
 
-    /// Removes a write. Its entries are free again where no later write hid it. Returns how many those were.
+    /// Adds a write to entries of which some have one.
+    #[cold]
+    fn insert_before(&mut self, write: &Write, id: u32, part: Part) {
+        let Some(chunk) = self.chunk(part.number) else { return };
+        for place in part.range() {
+            let entry = part.entry(place);
+            let slot = self.store[chunk].slots[place];
+            let counted = self.counts_at(slot, entry);
+            self.counted += usize::from(write.counted && !counted);
+            let mut flags = slot & HIDES;
+            if let Some(earlier) = Pending::of(slot)
+                && !write.replaces(&self.writes[earlier.write.0 as usize])
+            {
+                let earlier = Pending { hides: false, behind: true, ..earlier };
+                self.hidden.entry(entry.0 / EntryAddr::SIZE).or_default().push(earlier);
+                self.hidden_len += 1;
+                flags = HIDES;
+            }
+            self.store[chunk].slots[place] = (id + 1) | flags;
+        }
+    }
+
+    /// Whether anything at the entry counts.
+    fn counts_at(&self, slot: u32, entry: EntryAddr) -> bool {
+        let counts = |pending: &Pending| self.write(pending.write).counted;
+        let Some(top) = Pending::of(slot) else { return false };
+        counts(&top) || top.hides && self.hidden_at(entry).iter().any(counts)
+    }
+
+    /// Removes a write that was flushed. Returns how many of its entries have no later write of the same task that counts.
     pub(crate) fn remove(&mut self, id: WriteId) -> usize {
-        let Write { first, count, .. } = *self.write(id);
-        let mut freed = 0;
-        for part in parts(first, count) {
+        self.take(id, false)
+    }
+
+    /// Removes a write of which nobody knows whether it was flushed. Then nobody knows what an earlier one is worth
+    /// either: they go with it.
+    pub(crate) fn forget(&mut self, id: WriteId) {
+        self.take(id, true);
+    }
+
+    fn take(&mut self, id: WriteId, forget: bool) -> usize {
+        let write = *self.write(id);
+        let mut last = 0;
+        for part in parts(write.first, write.count) {
             let Some(index) = self.chunk(part.number) else { continue };
-            let chunk = &mut self.store[index];
-            let before = chunk.live;
-            for slot in &mut chunk.slots[part.range()] {
-                if *slot & !DISTURBED == id.0 + 1 {
-                    *slot = 0;
-                    chunk.live -= 1;
+            let mut freed = 0;
+            for place in part.range() {
+                if forget {
+                    self.forget_behind(id, index, place, part);
+                }
+                let slot = self.store[index].slots[place];
+                let alone = slot & !(DISTURBED | PASSED) == id.0 + 1;
+                if alone {
+                    self.store[index].slots[place] = 0;
+                    freed += 1;
+                    last += usize::from(write.counted);
+                    self.counted -= usize::from(write.counted);
+                } else if slot & HIDES != 0 {
+                    last += self.remove_hidden(id, &write, index, place, part);
                 }
             }
-            freed += before - chunk.live;
+            self.live -= freed;
+            let chunk = &mut self.store[index];
+            chunk.live -= freed;
             if chunk.live == 0 {
                 self.chunks.remove(&part.number);
                 self.free_chunks.push(index);
                 self.recent = None;
             }
         }
-        self.live -= freed;
         self.free_writes.push(id.0);
-        freed
+        last
+    }
+
+    /// Drops what is behind that write at an entry.
+    fn forget_behind(&mut self, id: WriteId, chunk: usize, place: usize, part: Part) {
+        let slot = self.store[chunk].slots[place];
+        if slot & HIDES == 0 || Pending::of(slot).is_none_or(|top| top.write != id) {
+            return;
+        }
+        let entry = part.entry(place);
+        let counted = self.counts_at(slot, entry);
+        let gone = self.hidden.remove(&(entry.0 / EntryAddr::SIZE)).map_or(0, |hidden| hidden.len());
+        self.hidden_len -= gone;
+        self.store[chunk].slots[place] &= !HIDES;
+        self.counted -= usize::from(counted && !self.counts_at(slot & !HIDES, entry));
+    }
+
+    /// Removes a write from an entry that has several. Returns 1 if no later one of its task counts, and it does.
+    #[cold]
+    fn remove_hidden(&mut self, id: WriteId, write: &Write, chunk: usize, place: usize, part: Part) -> usize {
+        let entry = part.entry(place);
+        let slot = self.store[chunk].slots[place];
+        let Some(top) = Pending::of(slot) else { return 0 };
+        let number = entry.0 / EntryAddr::SIZE;
+        let Some(hidden) = self.hidden.get_mut(&number) else { return 0 };
+        let writes = &self.writes;
+        let later = |pending: &Pending| {
+            let other = &writes[pending.write.0 as usize];
+            other.owner == write.owner && other.counted
+        };
+        let last;
+        if top.write == id {
+            last = true;
+            self.hidden_len -= 1;
+            let flags = |next: &Pending| PASSED | if next.disturbed { DISTURBED } else { 0 };
+            let next = hidden.pop().map_or(0, |next| (next.write.0 + 1) | flags(&next));
+            self.store[chunk].slots[place] = next | if hidden.is_empty() { 0 } else { HIDES };
+        } else if let Some(at) = hidden.iter().position(|pending| pending.write == id) {
+            last = !later(&top) && !hidden[at + 1..].iter().any(later);
+            hidden.remove(at);
+            self.hidden_len -= 1;
+            if hidden.is_empty() {
+                self.store[chunk].slots[place] &= !HIDES;
+            }
+        } else {
+            return 0;
+        }
+        if hidden.is_empty() {
+            self.hidden.remove(&number);
+        }
+        let slot = self.store[chunk].slots[place];
+        self.counted -= usize::from(write.counted && !self.counts_at(slot, entry));
+        usize::from(last && write.counted)
     }
 
     #[inline]
@@ -231,6 +385,11 @@ impl Part {
     fn range(self) -> Range<usize> {
         self.from..self.from + self.len
     }
+
+    /// The entry at that place of the chunk.
+    fn entry(self, place: usize) -> EntryAddr {
+        EntryAddr((self.number * SLOTS as u64 + place as u64) * EntryAddr::SIZE)
+    }
 }
 
 fn parts(first: EntryAddr, count: u16) -> impl Iterator<Item = Part> {
@@ -245,117 +404,4 @@ fn parts(first: EntryAddr, count: u16) -> impl Iterator<Item = Part> {
         done += part.len;
         Some(part)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn write(first: u64, count: u16) -> Write {
-        Write {
-            owner: TaskId::of(&lazymmu_abi::Record { tid: 1, ..Default::default() }),
-            process: ProcessId(1),
-            cpu: CpuId(0),
-            time: Nanos(0),
-            first: EntryAddr(first),
-            count,
-            op: 0,
-            level: 0,
-            value: None,
-            stack: StackId::NONE,
-            opener: StackId::NONE,
-            waits: ProfileMask::ALL,
-            late: ProfileMask::NONE,
-            met_by: 0,
-        }
-    }
-
-    #[test]
-    fn a_write_covers_all_its_entries_across_chunks() {
-        let mut table = Table::new(10_000);
-        let id = table.insert(write(0x1ff0, 1030)).unwrap();
-        assert_eq!(table.len(), 1030);
-        for inside in [0x1ff0, 0x1ff8, 0x2000, 0x2ff8, 0x3000, 0x1ff0 + 1029 * 8] {
-            assert_eq!(table.at(EntryAddr(inside)).map(|p| p.write), Some(id), "{inside:#x}");
-        }
-        for outside in [0x1fe8, 0x1ff0 + 1030 * 8] {
-            assert_eq!(table.at(EntryAddr(outside)), None, "{outside:#x}");
-        }
-        assert_eq!(table.remove(id), 1030);
-        assert!(table.is_empty());
-        assert!(table.chunks.is_empty());
-        assert_eq!(table.at(EntryAddr(0x2000)), None);
-    }
-
-    #[test]
-    fn the_later_write_hides_the_earlier() {
-        let mut table = Table::new(100);
-        let old = table.insert(write(0x1000, 4)).unwrap();
-        table.disturb(EntryAddr(0x1008), 1);
-        let new = table.insert(write(0x1008, 1)).unwrap();
-        assert_eq!(table.at(EntryAddr(0x1008)), Some(Pending { write: new, disturbed: false }));
-        assert_eq!(table.remove(old), 3);
-        assert_eq!(table.at(EntryAddr(0x1000)), None);
-        assert_eq!(table.at(EntryAddr(0x1008)).map(|p| p.write), Some(new));
-        assert_eq!(table.remove(new), 1);
-    }
-
-    #[test]
-    fn disturbing_touches_only_what_is_pending() {
-        let mut table = Table::new(100);
-        let id = table.insert(write(0x1010, 2)).unwrap();
-        table.disturb(EntryAddr(0x1000), 3);
-        assert_eq!(table.at(EntryAddr(0x1010)), Some(Pending { write: id, disturbed: true }));
-        assert_eq!(table.at(EntryAddr(0x1018)), Some(Pending { write: id, disturbed: false }));
-        assert_eq!(table.at(EntryAddr(0x1000)), None);
-        assert_eq!(table.remove(id), 2, "a disturbed entry goes with its write");
-    }
-
-    #[test]
-    fn a_full_table_says_so_and_recovers() {
-        let mut table = Table::new(4);
-        let id = table.insert(write(0x1000, 3)).unwrap();
-        assert_eq!(table.insert(write(0x2000, 2)), None);
-        assert!(table.insert(write(0x2000, 1)).is_some());
-        table.remove(id);
-        assert!(table.insert(write(0x2008, 2)).is_some());
-    }
-
-    #[test]
-    fn rewriting_one_entry_for_ever_is_bounded_too() {
-        let mut table = Table::new(4);
-        let kept = (0..100).filter(|_| table.insert(write(0x1000, 1)).is_some()).count();
-        assert_eq!(kept, 4);
-    }
-
-    #[test]
-    fn a_chunk_that_was_given_back_is_not_found_by_its_old_address() {
-        let mut table = Table::new(100);
-        let first = table.insert(write(0x1000, 1)).unwrap();
-        table.remove(first);
-        let again = table.insert(write(0x1000, 1)).unwrap();
-        let other = table.insert(write(0x5000, 1)).unwrap();
-        assert_eq!(table.at(EntryAddr(0x1000)).map(|p| p.write), Some(again));
-        assert_eq!(table.remove(again), 1);
-        assert_eq!(table.at(EntryAddr(0x1000)), None);
-        assert_eq!(table.at(EntryAddr(0x5000)).map(|p| p.write), Some(other));
-    }
-
-    #[test]
-    fn memory_is_used_again() {
-        let mut table = Table::new(10_000);
-        for round in 0..1000 {
-            let id = table.insert(write(round * 0x10_0000, 512)).unwrap();
-            table.remove(id);
-        }
-        assert_eq!(table.store.len(), 1);
-        assert_eq!(table.writes.len(), 1);
-    }
-
-    #[test]
-    fn the_end_of_the_address_space_wraps() {
-        let mut table = Table::new(10_000);
-        let id = table.insert(write(!7, 600)).unwrap();
-        assert_eq!(table.remove(id), 600);
-    }
 }

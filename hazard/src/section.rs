@@ -71,6 +71,11 @@ pub(crate) struct Step {
     pub(crate) trust: Trust,
 }
 
+/// What the calls that are known make of the counters.
+pub(crate) fn expected(before: Mode, op: Op) -> Mode {
+    generic(before, op).0
+}
+
 /// Whether the counters in the record follow from what was known of the task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trust {
@@ -206,6 +211,28 @@ mod tests {
             let step = step(Some(before), op, Some(after));
             assert_eq!((step.mode, step.effect, step.trust), (after, effect, Trust::Sure), "{op:?}");
             assert_eq!(after.active(), active, "{op:?}");
+            before = after;
+        }
+    }
+
+    /// The table in the message of the commit that lets sections nest ("[PATCH v6 09/14] mm: enable lazy_mmu sections to
+    /// nest", <20251215150323.2218608-10-kevin.brodsky@arm.com>), whole: the counters after each call, and whether it
+    /// calls arch_enter, nothing, arch_leave or arch_flush.
+    const COMMIT: [(Op, Mode, Effect); 6] = [
+        (Op::Enter, Mode { enable: 1, pause: 0 }, Effect::Entered),
+        (Op::Enter, Mode { enable: 2, pause: 0 }, Effect::EnteredInner),
+        (Op::Pause, Mode { enable: 2, pause: 1 }, Effect::Paused),
+        (Op::Resume, Mode { enable: 2, pause: 0 }, Effect::Resumed),
+        (Op::Leave, Mode { enable: 1, pause: 0 }, Effect::LeftInner),
+        (Op::Leave, Mode { enable: 0, pause: 0 }, Effect::Left),
+    ];
+
+    #[test]
+    fn the_table_of_the_commit() {
+        let mut before = mode(0, 0);
+        for (op, after, effect) in COMMIT {
+            let step = step(Some(before), op, Some(after));
+            assert_eq!((step.mode, step.effect, step.trust), (after, effect, Trust::Sure), "{op:?}");
             before = after;
         }
     }

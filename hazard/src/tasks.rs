@@ -26,6 +26,8 @@ pub(crate) struct Section {
     cpu: CpuId,
     /// Whether the task was switched out since.
     pub(crate) switched_out: bool,
+    /// Whether it may have run elsewhere since its last call.
+    pub(crate) away: bool,
 }
 
 /// What happened in a section so far.
@@ -58,6 +60,7 @@ impl Section {
             _ => story.entered_paused,
         };
         self.mode = step.mode;
+        self.away = false;
     }
 
     /// Takes note of a record of the task. Returns false if the task is on another CPU now and no record told that it
@@ -127,12 +130,13 @@ impl Sections {
                 story: Story::default(),
                 cpu,
                 switched_out: false,
+                away: false,
             });
             self.store.len() - 1
         });
         let section = &mut self.store[index];
         (section.task, section.mode, section.opener) = (Some(task), mode, opener);
-        (section.cpu, section.switched_out) = (cpu, false);
+        (section.cpu, section.switched_out, section.away) = (cpu, false, false);
         section.story = Story::default();
         self.by_task.insert(task, index);
         self.remember(cpu, index);

@@ -4,7 +4,7 @@ mod support;
 
 use lazymmu_abi::{Flags, Kind, Op, Record};
 use lazymmu_hazard::{Config, Engine, Gap, Reason, Verdict};
-use support::{Log, PRESENT, entry, read_pending, task};
+use support::{Log, PRESENT, entry, found, read_pending, task};
 
 const A: support::On = task(100, 0);
 
@@ -69,12 +69,27 @@ fn losses_of_unknown_number_are_told_apart() {
 }
 
 #[test]
-fn counters_that_make_no_sense_are_a_reason_for_doubt() {
+fn counters_that_the_calls_do_not_explain_are_a_finding_and_a_reason_for_doubt() {
+    for (enable, pause, rule) in [(3, 0, "section-leak"), (2, 1, "pause-misuse")] {
+        let mut log = Log::default();
+        log.enter(A).set(A, 1, PRESENT).mode(A, Op::Enter, enable, pause, 9).read(A, 1, PRESENT);
+        let outcome = log.run();
+        assert_eq!(found(&outcome), [(rule, 1)]);
+        assert_eq!(outcome.reasons(), [Reason::Resynced(1)]);
+        assert_eq!(outcome.verdict(), Verdict::Hazards);
+    }
+}
+
+#[test]
+fn counters_of_a_task_that_was_elsewhere_are_only_a_reason_for_doubt() {
+    // What happened there may be lost, and that CPU has not told of it yet.
     let mut log = Log::default();
-    log.enter(A).set(A, 1, PRESENT).mode(A, Op::Enter, 3, 0, 9).read(A, 1, PRESENT);
+    log.enter(A).switch(A, 200).mode(A, Op::Enter, 3, 0, 9);
     let outcome = log.run();
-    assert_eq!(outcome.reasons(), [Reason::Resynced(1)]);
-    assert_eq!(outcome.verdict(), Verdict::Inconclusive);
+    assert_eq!((found(&outcome), outcome.verdict()), (Vec::new(), Verdict::Inconclusive));
+    let mut log = Log::default();
+    log.enter(A).lost(0, Some(Kind::Switch), 2).mode(A, Op::Enter, 3, 0, 9);
+    assert_eq!(found(&log.run()), []);
 }
 
 #[test]

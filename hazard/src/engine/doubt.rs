@@ -23,12 +23,20 @@ impl Engine {
             }
         }
         match kind {
-            // A read changes nothing; these others change nothing that is kept here.
-            Some(Kind::Read | Kind::TlbFlush | Kind::Fault | Kind::TaskName | Kind::Stack) => {}
+            // These change nothing that is kept here.
+            Some(Kind::TlbFlush | Kind::Fault | Kind::TaskName | Kind::Stack) => {}
+            // A read changes nothing, but what did not agree on the CPU may have shown at it.
+            Some(Kind::Read) => self.cpus.forget_mode(cpu),
             // The sections are what they were, but an entry may have been written again, or a queue flushed.
-            Some(Kind::Write | Kind::Rmw) => self.forget_writes(),
+            Some(Kind::Write | Kind::Rmw) => {
+                self.forget_writes();
+                self.cpus.forget_mode(cpu);
+            }
             Some(Kind::Switch) => {
                 self.forget_writes();
+                for id in self.sections.ids() {
+                    self.sections.get(id).away = true;
+                }
                 self.cpus.forget();
             }
             Some(Kind::Section | Kind::TaskExit | Kind::Lost) | None => self.forget_sections(),
@@ -38,7 +46,7 @@ impl Engine {
     pub(super) fn forget_writes(&mut self) {
         self.found.withdraw(None);
         for id in self.sections.ids() {
-            self.drop_writes(id);
+            self.forget_writes_of(id);
             self.sections.get(id).story.uncounted = true;
         }
     }
@@ -46,10 +54,10 @@ impl Engine {
     pub(super) fn forget_sections(&mut self) {
         self.found.withdraw(None);
         for id in self.sections.ids() {
-            self.drop_writes(id);
+            self.forget_writes_of(id);
             self.sections.close(id);
         }
-        self.nests.forget_all();
+        self.nests.doubt_all();
         self.cpus.forget();
     }
 }

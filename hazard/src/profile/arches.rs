@@ -152,6 +152,7 @@ pub(super) const XEN_PV: Profile = Profile {
         },
     ],
     queue: Queue {
+        takes_interrupts: false,
         of: QueueOf::Cpu,
         why: "the hypervisor has not stored it yet, for any CPU",
         source: Source::Kernel("arch/x86/xen/multicalls.c:55 mc_buffer"),
@@ -295,6 +296,7 @@ pub(super) const S390: Profile = Profile {
     // Preemption is off while the cache is in use, so there is no context switch inside a section.
     flushes: &[],
     queue: Queue {
+        takes_interrupts: true,
         of: QueueOf::Cpu,
         why: "the accessors look only into the cache of their own section",
         source: S390_SERIES,
@@ -304,6 +306,16 @@ pub(super) const S390: Profile = Profile {
         event!(
             WrongOnCpu is_harmless,
             "entering the mode switches preemption off, so no other task comes in between",
+            S390_SERIES
+        ),
+        event!(
+            Use is_harmless,
+            "only the PTEs of a process, of the range named at enable, go to the cache",
+            S390_SERIES
+        ),
+        event!(
+            TlbFlush is_harmless,
+            "the entries are stored with IPTE, which flushes the TLB for each",
             S390_SERIES
         ),
     ],
@@ -361,6 +373,7 @@ pub(super) const POWERPC_HASH: Profile = stores_at_once!(
         ),
     }],
     Queue {
+        takes_interrupts: false,
         of: QueueOf::Cpu,
         why: "the entry is in memory for every CPU",
         source: Source::Kernel("arch/powerpc/include/asm/book3s/64/tlbflush-hash.h:22 ppc64_tlb_batch"),
@@ -413,6 +426,7 @@ pub(super) const SPARC64: Profile = stores_at_once!(
         source: Source::Kernel("arch/sparc/mm/tlb.c:114: 192 entries, or another mm or page size"),
     }],
     Queue {
+        takes_interrupts: false,
         of: QueueOf::Cpu,
         why: "the entry is in memory for every CPU",
         source: Source::Kernel("arch/sparc/mm/tlb.c:78 tlb_batch_add_one()"),
@@ -460,6 +474,7 @@ pub(super) const ARM64: Profile = stores_at_once!(
         source: Source::Kernel("arch/arm64/kernel/process.c:750: a dsb at each switch"),
     }],
     Queue {
+        takes_interrupts: false,
         of: QueueOf::Task,
         why: "the entry is in memory for every CPU",
         source: Source::Kernel("arch/arm64/include/asm/pgtable.h:63 queue_pte_barriers()"),

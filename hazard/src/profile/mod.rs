@@ -4,8 +4,8 @@
 //! the operations, what happens to them, one sentence for the report, and where in the kernel that was read. This
 //! module only turns the tables into the bit masks that the engine needs. It decides no rule.
 //!
-//! The engine keeps one pending write per entry for all profiles, so no profile may queue what `strict` does not; an
-//! architecture that queues more keeps it in order with the rest ([`Does::InOrder`]). A test holds the tables to that.
+//! No profile may queue what `strict` does not; an architecture that queues more keeps it in order with the rest of its
+//! section ([`Does::InOrder`]), so that it is a matter of others only. A test holds the tables to that.
 
 mod arches;
 mod table;
@@ -69,6 +69,8 @@ pub struct Profile {
 pub struct Queue {
     /// Whose it is.
     pub of: QueueOf,
+    /// Whether what an interrupt inside a section does goes through it as well.
+    pub takes_interrupts: bool,
     /// What that means for an access that comes from elsewhere, as a clause.
     pub why: &'static str,
     /// Where that was read.
@@ -293,6 +295,14 @@ pub(crate) struct Masks {
     pub(crate) sees_memory: [ProfileMask; 256],
     /// The same if it comes from another task than that whose section holds it.
     pub(crate) sees_memory_elsewhere: [ProfileMask; 256],
+    /// Where the operation's store joins the queue of its own section in order although the contract lets nothing wait.
+    pub(crate) joins: [ProfileMask; 256],
+    /// Where the queue takes the operation's store from an interrupt as well.
+    pub(crate) joins_in_interrupt: [ProfileMask; 256],
+    /// Where the operation's store reaches memory at once.
+    pub(crate) stores: [ProfileMask; 256],
+    /// The same outside of sections.
+    pub(crate) stores_outside: [ProfileMask; 256],
     /// Where the operation empties the queue before it works.
     pub(crate) flushes_first: [ProfileMask; 256],
     /// Where the operation empties the queue of the section that it comes into as an interrupt.
@@ -309,10 +319,15 @@ impl Masks {
             queues: [ProfileMask::NONE; 256],
             sees_memory: [ProfileMask::NONE; 256],
             sees_memory_elsewhere: [ProfileMask::NONE; 256],
+            joins: [ProfileMask::NONE; 256],
+            joins_in_interrupt: [ProfileMask::NONE; 256],
+            stores: [ProfileMask::NONE; 256],
+            stores_outside: [ProfileMask::NONE; 256],
             flushes_first: [ProfileMask::NONE; 256],
             flushes_in_interrupt: [ProfileMask::NONE; 256],
             on_switch: profiles(|profile| profile.flushes.iter().any(|row| row.on == FlushOn::ContextSwitch)),
-            late: broken_by(Happening::Use),
+            late: broken_by(Happening::Use)
+                .and(profiles(|profile| !profile.rows.iter().any(|row| row.does == Does::Queues))),
         };
         for id in ProfileId::ALL {
             for op in Op::ALL {
@@ -331,6 +346,22 @@ impl Masks {
                 }
                 if does != Does::Nothing {
                     add(&mut masks.sees_memory_elsewhere);
+                }
+                let changes = matches!(op.info().kind, Kind::Write | Kind::Rmw);
+                if changes && does == Does::InOrder {
+                    add(&mut masks.joins);
+                }
+                if changes
+                    && matches!(does, Does::InOrder | Does::Queues)
+                    && id.profile().queue.takes_interrupts
+                {
+                    add(&mut masks.joins_in_interrupt);
+                }
+                if changes && matches!(does, Does::AtOnce | Does::FlushesFirst) {
+                    add(&mut masks.stores);
+                }
+                if changes && !matches!(does, Does::ReadsMemory | Does::Nothing) {
+                    add(&mut masks.stores_outside);
                 }
                 let goes_first =
                     |row: &FlushRow| matches!(row.on, FlushOn::InterruptWrite(ops) if ops.contains(op));

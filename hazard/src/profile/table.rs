@@ -61,7 +61,12 @@ const STRICT: Profile = Profile {
         },
     ],
     flushes: &[],
-    queue: Queue { of: QueueOf::Unspecified, why: "nobody is told of what waits", source: CONTRACT },
+    queue: Queue {
+        takes_interrupts: false,
+        of: QueueOf::Unspecified,
+        why: "nobody is told of what waits",
+        source: CONTRACT,
+    },
     events: &[
         EventRow {
             on: Happening::InnerLeave,

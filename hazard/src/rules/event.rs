@@ -31,6 +31,8 @@ pub(crate) enum Event {
     InterruptWrite { section: View },
     /// What a CPU has of the mode does not fit.
     Cpu(Disagreement),
+    /// The kernel's counters are not what the calls since the last one make of them, and no record is missing.
+    Miscounted { expected: Mode, told: Mode },
 }
 
 /// One call of the mode by a task.

@@ -12,7 +12,7 @@ pub(super) fn check(encounter: Encounter) -> ProfileMask {
     }
     match encounter.kind {
         Kind::Read | Kind::Rmw => encounter.waits.and(encounter.sees_memory),
-        Kind::Write => encounter.waits,
+        Kind::Write => encounter.waits.without(encounter.queued),
         _ => ProfileMask::NONE,
     }
 }
@@ -54,6 +54,5 @@ pub(super) static INFO: Info = Info {
                mode: before 7.0 only, by the contract, and on powerpc with the hash MMU, where the batch of \
                the CPU is active for the interrupt too. Xen looks whether it is in an interrupt.",
     blind_spots: "Accesses that do not use an accessor. What an interrupt does in a task that is in no \
-                  section. What s390 does in an interrupt with the series under review is not known; it is \
-                  taken to look into its cache.",
+                  section.",
 };

@@ -22,7 +22,7 @@ mod use_before_flush;
 mod wasted_section;
 mod write_reorder;
 
-use lazymmu_abi::Kind;
+use lazymmu_abi::{Context, Kind};
 
 pub use event::Breach;
 pub(crate) use event::{Call, Event, View};
@@ -174,6 +174,17 @@ pub(crate) enum Who {
     Other,
 }
 
+impl Who {
+    /// Whether the task that wrote did it, and in what context.
+    pub(crate) fn of(own: bool, context: Context) -> Self {
+        match (own, context) {
+            (true, Context::Task) => Self::Writer,
+            (true, _) => Self::InterruptOfWriter,
+            (false, _) => Self::Other,
+        }
+    }
+}
+
 /// Something that met a pending write: an access to its entry, a use of the mapping (`Fault`) or a flush of the TLB for
 /// it (`TlbFlush`).
 #[derive(Clone, Copy, Debug)]
@@ -188,7 +199,7 @@ pub(crate) struct Encounter {
     pub(crate) late: ProfileMask,
     /// The profiles in which this access looks at memory all the same.
     pub(crate) sees_memory: ProfileMask,
-    /// The profiles in which this access joins a queue itself.
+    /// The profiles in which this access joins the queue of its section itself.
     pub(crate) queued: ProfileMask,
 }
 

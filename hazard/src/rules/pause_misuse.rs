@@ -15,6 +15,9 @@ pub(super) fn check(event: &Event) -> Option<Breach> {
         Event::Exited { section } if section.mode.pause > 0 && !section.story.doubtful => {
             "the mode is still paused when the task ends"
         }
+        Event::Miscounted { expected, told } if expected.enable == told.enable => {
+            "the kernel counts other pauses than were called"
+        }
         Event::Cpu(Disagreement::OffInside) => "the mode of the CPU is off inside a section",
         _ => return None,
     };

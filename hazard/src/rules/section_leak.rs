@@ -13,6 +13,9 @@ pub(super) fn check(event: &Event) -> Option<Breach> {
         Event::Call(call) if entered_too_often(call) => {
             "the mode was entered more often than the kernel can count"
         }
+        Event::Miscounted { expected, told } if expected.enable != told.enable => {
+            "the kernel counts other sections than were entered and left"
+        }
         Event::Exited { section } if section.surely_active() => "the mode is still on when the task ends",
         _ => return None,
     };
@@ -43,7 +46,8 @@ pub(super) static INFO: Info = Info {
     contract_source: "include/linux/pgtable.h:255 and :281 (7.2.13); 6.12.117 does not say it, but nothing \
                       there counts",
     explanation: "A path through the code enters the mode and does not leave it, or the other way round. A \
-                  mode that stays on lets writes wait that nobody flushes. From 7.0 on a leave too many \
+                  mode that stays on lets writes wait that nobody flushes. The same if the task's counter is not what its \
+                  calls make of it. From 7.0 on a leave too many \
                   counts below zero, the kernel takes the task for inside a section from then on, and the \
                   next section is never entered.",
     example: "vmap_pages_pte_range() in 6.16 returned an error from the middle of the section. It now \

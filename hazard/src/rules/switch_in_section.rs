@@ -10,6 +10,9 @@ pub(super) fn check(event: &Event) -> Option<Breach> {
         Event::Cpu(Disagreement::EnteredTwice) => "the mode was entered on a CPU where it was on",
         Event::Cpu(Disagreement::LeftTwice) => "the mode was left on a CPU where it was off",
         Event::Cpu(Disagreement::AnotherTasks) => "the mode of a task that was switched out is still on",
+        Event::Cpu(Disagreement::LeftBehind) => {
+            "writes wait in the queue of a CPU that the task is not on any more"
+        }
         _ => return None,
     };
     Some(Breach { on: Happening::WrongOnCpu, what })

@@ -9,19 +9,21 @@ use std::fmt::Write as _;
 
 use lazymmu_abi::{Context, Kind, Record};
 use lazymmu_hazard::profile::ProfileId;
-use lazymmu_hazard::rules::RuleId;
-use lazymmu_hazard::{Arch, Config, Engine, Hazard, Outcome, Proof, Verdict};
+use lazymmu_hazard::{Arch, Config, Engine, Hazard, Outcome};
 
-use crate::arch;
-use crate::differ::{Exception, too_little, too_much, unhidden};
+use crate::differ::{Exception, too_little, too_much};
 use crate::kernel::{self, Event, What};
-use crate::machine::{Machine, TRACED, stamp};
-use crate::program::{Program, Random};
+use crate::machine::{Machine, TRACED};
+use crate::program::Program;
 use crate::tally::Tally;
 use crate::trace::{self, FIRST_STACK};
+use crate::{losses, states, values};
 
 /// By access and write: the profiles.
-type Pairs = BTreeMap<(u32, u32), u8>;
+pub(crate) type Pairs = BTreeMap<(u32, u32), u8>;
+
+/// By access, write and profile: the entries.
+pub(crate) type Places = BTreeMap<(u32, u32, ProfileId), Vec<u8>>;
 
 /// How an engine is made: the tests of the tables make it with tables that are broken on purpose.
 pub(crate) type MakeEngine<'a> = &'a dyn Fn(Config) -> Engine;
@@ -31,31 +33,21 @@ pub(crate) fn examine(program: &Program, seed: u64, make: MakeEngine) -> Result<
     let events = kernel::events(program);
     let mut tally = Tally { programs: 1, events: events.len() as u64, ..Tally::default() };
     let (traced, arch) = TRACED[program.traced];
-    let mut machine = Machine::new(traced, program.batch);
+    let mut machine = Machine::new(traced, program);
     machine.play(&events);
-    let records = trace::records(&events, &machine);
+    let records = trace::records(&events, &machine, program.kernel_half);
     let all: Vec<Record> = records.iter().flatten().copied().collect();
     let (hazards, outcome) = feed(&all, arch, make);
     if !outcome.reasons().is_empty() {
         return Err(format!("nothing is missing, but the engine says {:?}", outcome.reasons()));
     }
 
-    let mut truth = Pairs::new();
-    let mut entries: BTreeMap<(u32, u32, ProfileId), Vec<u8>> = BTreeMap::new();
-    for profile in ProfileId::ALL {
-        let mut machine = Machine::new(profile, program.batch);
-        machine.play(&events);
-        machine.drain();
-        tally.shadowed += machine.shadowed;
-        tally.races += machine.races;
-        for wrong in machine.wrong {
-            *truth.entry((wrong.access, wrong.write)).or_default() |= 1 << profile as u8;
-            entries.entry((wrong.access, wrong.write, profile)).or_default().push(wrong.entry);
-        }
-    }
-
+    let (truth, entries) = truth(program, &events, &records, arch, &mut tally);
     let mut reported = Pairs::new();
-    for hazard in &hazards {
+    let (of_entries, of_states): (Vec<Hazard>, Vec<Hazard>) =
+        hazards.iter().partition(|hazard| hazard.place.breach.is_none());
+    let deeds = states::compare(program, &events, &of_states, &mut tally)?;
+    for hazard in &of_entries {
         let pair = pair(hazard);
         let rule = hazard.place.rule.info().name;
         let expected = rule_of(&events[pair.0 as usize], &events[pair.1 as usize]);
@@ -67,7 +59,7 @@ pub(crate) fn examine(program: &Program, seed: u64, make: MakeEngine) -> Result<
         if reported.insert(pair, mask).is_some() {
             return Err(format!("step {} on the write of {}: told twice", pair.0, pair.1));
         }
-        examples(hazard, &events, &machine, arch, &mut tally)?;
+        values::examples(hazard, &events, &machine, arch, &mut tally)?;
     }
 
     let mut keys: Vec<_> = truth.keys().chain(reported.keys()).copied().collect();
@@ -92,15 +84,15 @@ pub(crate) fn examine(program: &Program, seed: u64, make: MakeEngine) -> Result<
                     continue;
                 }
                 (false, true)
-                    if rule == "write-reorder" && profile == ProfileId::Strict && wrong | said != bit =>
+                    if rule == "write-reorder" && profile == ProfileId::Strict && said & !bit != 0 =>
                 {
                     Some(Exception::ContractOfAll)
                 }
                 (false, true) => too_much(program, &events, access, write, profile),
                 (true, false) => {
                     let at = &entries[&(access, write, profile)];
-                    too_little(&events, access, write, at, profile)
-                        .or_else(|| between_tasks(&events, access, write, profile))
+                    too_little(&events, access, write, at, profile, &entries)
+                        .or_else(|| held_in_doubt(&events, access, write))
                 }
             };
             let Some(exception) = difference else {
@@ -126,187 +118,117 @@ pub(crate) fn examine(program: &Program, seed: u64, make: MakeEngine) -> Result<
         })
         .count() as u64;
 
-    let run = Run { program, events: &events, records: &records, arch, make };
-    with_losses(&run, &reported, seed, &mut tally)?;
+    let run =
+        Run { program, events: &events, records: &records, arch, make, reported: &reported, deeds: &deeds };
+    losses::compare(&run, seed, &mut tally)?;
     Ok(tally)
 }
 
-/// What is not known of the writes of another task.
-fn between_tasks(events: &[Event], access: u32, write: u32, profile: ProfileId) -> Option<Exception> {
+/// What goes wrong on each machine, as far as the engine can know of it.
+fn truth(
+    program: &Program,
+    events: &[Event],
+    records: &[Option<Record>],
+    arch: Arch,
+    tally: &mut Tally,
+) -> (Pairs, Places) {
+    let mut truth = Pairs::new();
+    let mut entries = Places::new();
+    for profile in ProfileId::ALL {
+        let mut machine = Machine::new(profile, program);
+        machine.play(events);
+        machine.drain();
+        tally.shadowed += machine.shadowed;
+        tally.races += machine.races;
+        for wrong in machine.wrong {
+            if let Some(why) = unseen(events, records, wrong.access, arch) {
+                *tally.no_rule.entry(why).or_default() += 1;
+                continue;
+            }
+            *truth.entry((wrong.access, wrong.write)).or_default() |= 1 << profile as u8;
+            entries.entry((wrong.access, wrong.write, profile)).or_default().push(wrong.entry);
+        }
+    }
+    (truth, entries)
+}
+
+/// Held back until the writer's next call, which left it in doubt whether there was a flush.
+fn held_in_doubt(events: &[Event], access: u32, write: u32) -> Option<Exception> {
     let (later, earlier) = (&events[access as usize], &events[write as usize]);
-    if later.task == earlier.task {
-        return None;
-    }
-    if profile == ProfileId::S390 {
-        return Some(Exception::OwnCache);
-    }
-    // Held back until the writer's next call, which left it in doubt whether there was a flush.
-    let mut rest = events[access as usize..].iter();
-    let doubt = rest.any(|event| event.task == earlier.task && event.softirqs_off);
+    let call = |event: &Event| matches!(event.what, What::Mode { .. });
+    let mut rest = events[access as usize..].iter().filter(|event| event.task == earlier.task);
+    let doubt = later.task != earlier.task && rest.any(|event| event.softirqs_off && call(event));
     doubt.then_some(Exception::SoftirqsOff)
 }
 
-fn feed(records: &[Record], arch: Arch, make: MakeEngine) -> (Vec<Hazard>, Outcome) {
+/// Why the engine cannot know of the use of a mapping, or what it maps.
+fn unseen(events: &[Event], records: &[Option<Record>], access: u32, arch: Arch) -> Option<&'static str> {
+    match events[access as usize].what {
+        What::Use { .. } if records[access as usize].is_none() => {
+            Some("a use that did not fault where it was traced")
+        }
+        What::Use { .. } | What::TlbFlush { .. } if arch != Arch::X86_64 => {
+            Some("a use or a flush of the TLB on an architecture whose tables the engine does not know")
+        }
+        _ => None,
+    }
+}
+
+pub(crate) fn feed(records: &[Record], arch: Arch, make: MakeEngine) -> (Vec<Hazard>, Outcome) {
     let mut engine = make(Config { arch, ..Config::default() });
     engine.watch();
     let mut hazards = Vec::new();
     for record in records {
         engine.process(record);
-        hazards.extend(engine.take_hazards().into_iter().filter(|hazard| compared(hazard.place.rule)));
+        hazards.extend(engine.take_hazards());
     }
     engine.end();
-    hazards.extend(engine.take_hazards().into_iter().filter(|hazard| compared(hazard.place.rule)));
+    hazards.extend(engine.take_hazards());
     (hazards, engine.finish())
 }
 
-fn pair(hazard: &Hazard) -> (u32, u32) {
+pub(crate) fn pair(hazard: &Hazard) -> (u32, u32) {
     let number = |stack: lazymmu_hazard::StackId| (stack.0 - FIRST_STACK) as u32;
     // Rules that are about a write have one.
     (number(hazard.place.access), hazard.place.write.map_or(u32::MAX, number))
 }
 
-/// The rules that are about one access and one write that waits.
-const COMPARED: [&str; 4] = ["read-pending", "rmw-pending", "remote-read-pending", "write-reorder"];
-
-fn compared(rule: RuleId) -> bool {
-    COMPARED.contains(&rule.info().name)
-}
-
 /// The rule that such an access breaks; else why there is none.
-fn rule_of(access: &Event, write: &Event) -> Result<&'static str, &'static str> {
+pub(crate) fn rule_of(access: &Event, write: &Event) -> Result<&'static str, &'static str> {
     let own = access.task == write.task;
-    let in_task = access.context == Context::Task;
-    let (rule, without) = match (access.kind(), own) {
-        (_, true) if !in_task => return Err("an interrupt in the task that wrote"),
-        (Some(Kind::Read), true) => ("read-pending", ""),
-        (Some(Kind::Rmw), _) => ("rmw-pending", ""),
-        (Some(Kind::Read), false) => ("remote-read-pending", "a read by another task"),
-        (_, true) => ("write-reorder", "an immediate write by the task that wrote"),
-        (_, false) => return Err("an immediate write by another task"),
-    };
-    RuleId::by_name(rule).map(|_| rule).ok_or(without)
-}
-
-/// The values of a finding must be those that the traced machine had.
-fn examples(
-    hazard: &Hazard,
-    events: &[Event],
-    traced: &Machine,
-    arch: Arch,
-    tally: &mut Tally,
-) -> Result<(), String> {
-    let (access, write) = pair(hazard);
-    let (earlier, later) = (&events[write as usize], &events[access as usize]);
-    let example = &hazard.example;
-    let place = format!("event {access} on the write of event {write}");
-    let (Some((_, touched)), Some((op, written))) = (later.access(), earlier.access()) else {
-        return Err(format!("{place}: no accesses"));
-    };
-    let Some(entry) =
-        touched.clone().find(|entry| Some(trace::address(*entry)) == example.entry.map(|entry| entry.0))
-    else {
-        return Err(format!("{place}: entry {:?} is not one of them", example.entry));
-    };
-    let index = u64::from(entry - written.start);
-    let pending = match earlier.what {
-        What::Access { .. } if op.info().kind != Kind::Write => None,
-        What::Access { .. } if arch::clears(op) => Some(0),
-        What::Access { value, .. } if arch == Arch::X86_64 || index == 0 => {
-            Some(arch::page_after(value, index))
-        }
-        _ => None,
-    };
-    let first = entry == touched.start;
-    let seen = traced.seen[access as usize];
-    let pending =
-        if arch::clears(op) && index > 0 && arch == Arch::Other { example.pending } else { pending };
-    let changed = events[write as usize + 1..access as usize].iter().any(|event| {
-        let writes = event.kind().is_some_and(|kind| kind != Kind::Read);
-        writes && event.access().is_some_and(|(_, entries)| entries.contains(&entry))
-    });
-    let value = if later.kind() == Some(Kind::Write) { example.seen } else { first.then_some(seen.value) };
-    let proof = match (pending, value) {
-        (Some(pending), Some(seen)) if !changed && arch == Arch::X86_64 => {
-            // Accessed, dirty and global come and go by themselves.
-            let soft = !(arch::YOUNG | arch::DIRTY | arch::GLOBAL);
-            if pending & soft == seen & soft { Proof::Same } else { Proof::Different }
-        }
-        _ => Proof::NotCompared,
-    };
-    let opener = earlier.opener.map_or(0, |opener| FIRST_STACK + u64::from(opener));
-    let expected = (pending, value, first.then_some(seen.memory), opener);
-    let given =
-        (example.pending, example.seen, example.memory, hazard.place.opener.map_or(0, |opener| opener.0));
-    if expected != given {
-        return Err(format!("{place}: pending, seen, memory, opener are {given:x?}, expected {expected:x?}"));
+    match access.what {
+        What::Use { .. } if own => return Ok("use-before-flush"),
+        What::TlbFlush { .. } if own => return Ok("tlb-before-flush"),
+        What::Use { .. } => return Err("a use of a mapping that another task made"),
+        What::TlbFlush { .. } => return Err("a flush of the TLB for what another task wrote"),
+        _ => {}
     }
-    if later.kind() == Some(Kind::Write) {
-        return Ok(());
+    if access.access().is_some_and(|(op, _)| op.is_raw()) {
+        return Ok("raw-access");
     }
-    if example.proof != proof {
-        return Err(format!("{place}: the values are called {:?}, expected {proof:?}", example.proof));
+    match (access.kind(), own) {
+        (_, true) if access.context != Context::Task => Ok("irq-access"),
+        (Some(Kind::Read), true) => Ok("read-pending"),
+        (Some(Kind::Rmw), _) => Ok("rmw-pending"),
+        (Some(Kind::Read), false) => Ok("remote-read-pending"),
+        (_, true) => Ok("write-reorder"),
+        (_, false) => Err("an immediate write by another task"),
     }
-    if proof == Proof::Different && seen.stamp >= stamp(write) {
-        return Err(format!("{place}: called proven, but the machine had done the write\n{}", shown(events)));
-    }
-    tally.proofs[match proof {
-        Proof::Same => 0,
-        Proof::Different => 1,
-        Proof::NotCompared => 2,
-    }] += 1;
-    Ok(())
 }
 
 /// A program that was run.
-struct Run<'a> {
-    program: &'a Program,
-    events: &'a [Event],
-    records: &'a [Option<Record>],
-    arch: Arch,
-    make: MakeEngine<'a>,
+pub(crate) struct Run<'a> {
+    pub(crate) program: &'a Program,
+    pub(crate) events: &'a [Event],
+    pub(crate) records: &'a [Option<Record>],
+    pub(crate) arch: Arch,
+    pub(crate) make: MakeEngine<'a>,
+    /// What was found with all records.
+    pub(crate) reported: &'a Pairs,
+    pub(crate) deeds: &'a states::Deeds,
 }
 
-/// Without some of the records the engine may only be less certain.
-fn with_losses(run: &Run, reported: &Pairs, seed: u64, tally: &mut Tally) -> Result<(), String> {
-    let Run { program, events, records, arch, make } = *run;
-    let lossy = trace::lose(records, &mut Random::new(!seed));
-    if lossy.missing.is_empty() {
-        return Ok(());
-    }
-    let (hazards, outcome) = feed(&lossy.records, arch, make);
-    let told = || format!("without the records of events {:?}", lossy.missing);
-    if outcome.verdict() == Verdict::Clean {
-        return Err(format!("{}: called clean", told()));
-    }
-    tally.lossy[0] += 1;
-    for hazard in &hazards {
-        let (access, write) = pair(hazard);
-        let with_all = reported.get(&(access, write)).copied().unwrap_or_default();
-        tally.lossy[1] += 1;
-        for profile in ProfileId::ALL.into_iter().filter(|id| hazard.breaks.has(*id)) {
-            if with_all & (1 << profile as u8) != 0 {
-                continue;
-            }
-            let known = unhidden(program, events, access, write, profile);
-            // That something else changed the entry is lost, too.
-            let cache =
-                || (profile == ProfileId::S390).then(|| between_tasks(events, access, write, profile));
-            let Some(exception) = known.or_else(|| cache().flatten()) else {
-                return Err(format!(
-                    "{}: {} on {}, event {access} on the write of event {write}, is new\n{}",
-                    told(),
-                    hazard.place.rule.info().name,
-                    profile.profile().name,
-                    shown(events)
-                ));
-            };
-            *tally.exceptions.entry((exception, profile)).or_default() += 1;
-        }
-    }
-    Ok(())
-}
-
-fn shown(events: &[Event]) -> String {
+pub(crate) fn shown(events: &[Event]) -> String {
     let mut text = String::new();
     for (number, event) in events.iter().enumerate() {
         let Event { cpu, task, context, active, what, .. } = event;

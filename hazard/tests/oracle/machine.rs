@@ -3,13 +3,13 @@
 //! Every word knows which event put it there, so "older" is a comparison of two numbers. One machine plays one
 //! architecture; it is right by being simple, and it checks itself where it can.
 
-use lazymmu_abi::{Kind, Op};
+use lazymmu_abi::{Context, Kind, Op};
 use lazymmu_hazard::Arch;
 use lazymmu_hazard::profile::ProfileId;
 
 use crate::arch::{self, Does, Store};
 use crate::kernel::{Event, What};
-use crate::program::{CPUS, ENTRIES};
+use crate::program::{CPUS, ENTRIES, Program};
 
 /// The machines on which traces are made, and how their values are to be read. The third stands for x86 on bare metal:
 /// nothing waits.
@@ -38,7 +38,7 @@ struct Waiting {
     /// The event that queued it.
     write: u32,
     entry: u8,
-    /// When it was queued. `cell` may be newer, where an operation changed it in the queue.
+    /// When it was queued.
     queued: u32,
     cell: Cell,
 }
@@ -47,7 +47,7 @@ struct Waiting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Early {
     BatchFull,
-    Interrupt,
+    NotActive,
 }
 
 /// An access that was wrong because of a write, at one entry.
@@ -79,6 +79,10 @@ pub(crate) struct Machine {
     queues: Vec<Vec<Waiting>>,
     /// What left a queue early, until the queue is flushed for good.
     early: Vec<Vec<(u32, u8, Early)>>,
+    /// By task: entries that are stored, but whose barriers have not been issued, with the write.
+    unfenced: Vec<Vec<(u32, u8)>>,
+    /// By entry: the flushes of the TLB after each of which it was loaded again, and whose they were.
+    loaded: [Vec<(u32, u8)>; ENTRIES],
     /// Everything that went wrong.
     pub(crate) wrong: Vec<Wrong>,
     /// Looks into a queue that were older than memory: the entry was overtaken before, and that was told.
@@ -87,6 +91,13 @@ pub(crate) struct Machine {
     pub(crate) races: u64,
     /// What each event saw.
     pub(crate) seen: Vec<Seen>,
+    /// By event: its task.
+    tasks: Vec<u8>,
+}
+
+/// Whether the value maps a page of the kernel.
+fn maps_kernel(value: u64) -> bool {
+    value & 0b101 == 1
 }
 
 /// The order of an event's change in time. Even, so that an operation of two halves has room for the first.
@@ -96,24 +107,29 @@ pub(crate) fn stamp(event: u32) -> u32 {
 
 impl Machine {
     /// A machine whose queues are empty. With a `batch`, that of Xen flushes when so many stores are in it.
-    pub(crate) fn new(profile: ProfileId, batch: Option<usize>) -> Self {
+    pub(crate) fn new(profile: ProfileId, program: &Program) -> Self {
         let owners = CPUS + crate::kernel::ALL_TASKS;
-        let first = Cell { stamp: 0, whole: true, value: 0x1_0000_0067 };
+        let first = |entry| match (program.kernel_half, entry % 2) {
+            (false, _) => 0x1_0000_0067 + ((entry as u64) << 20),
+            (true, 0) => 0x1_0000_0063 + ((entry as u64) << 20),
+            // What the kernel has not mapped yet.
+            (true, _) => 0,
+        };
         Self {
             profile,
-            batch: batch.filter(|_| profile == ProfileId::XenPv),
-            memory: std::array::from_fn(|entry| Cell {
-                value: first.value + ((entry as u64) << 20),
-                ..first
-            }),
+            batch: program.batch.filter(|_| profile == ProfileId::XenPv),
+            memory: std::array::from_fn(|entry| Cell { stamp: 0, whole: true, value: first(entry) }),
             newest: [0; ENTRIES],
             at_once: std::array::from_fn(|_| Vec::new()),
             queues: vec![Vec::new(); owners],
             early: vec![Vec::new(); owners],
+            unfenced: vec![Vec::new(); crate::kernel::ALL_TASKS],
+            loaded: std::array::from_fn(|_| Vec::new()),
             wrong: Vec::new(),
             shadowed: 0,
             races: 0,
             seen: Vec::new(),
+            tasks: Vec::new(),
         }
     }
 
@@ -131,6 +147,7 @@ impl Machine {
     pub(crate) fn play(&mut self, events: &[Event]) {
         for (number, event) in events.iter().enumerate() {
             self.seen.push(Seen::default());
+            self.tasks.push(event.task);
             self.step(number as u32, event);
         }
     }
@@ -145,10 +162,25 @@ impl Machine {
     fn step(&mut self, number: u32, event: &Event) {
         let owner = self.owner(event);
         match event.what {
-            What::Mode { flushes: true, .. } | What::Exit => self.flush(owner),
-            // xen_start_context_switch(): pauses the mode of the task that goes.
-            What::Switch { .. } if self.profile == ProfileId::XenPv => self.flush(owner),
-            What::Mode { .. } | What::Switch { .. } => {}
+            What::Mode { flushes: true, .. } | What::Exit => {
+                self.flush(owner);
+                self.unfenced[usize::from(event.task)].clear();
+            }
+            What::Switch { .. } => {
+                // xen_start_context_switch(): pauses the mode of the task that goes.
+                if self.profile == ProfileId::XenPv {
+                    self.flush(owner);
+                }
+                // A dsb at each switch, arch/arm64/kernel/process.c:750.
+                self.unfenced[usize::from(event.task)].clear();
+            }
+            What::Mode { .. } | What::Arch { .. } => {}
+            What::Use { entry } => self.used(number, event, entry),
+            What::TlbFlush { entry, count } => {
+                for entry in entry..entry + count {
+                    self.loaded[usize::from(entry)].push((number, event.task));
+                }
+            }
             What::Walk { entry, dirty } => {
                 let cell = &mut self.memory[usize::from(entry)];
                 if cell.value & 1 != 0 {
@@ -171,6 +203,30 @@ impl Machine {
         }
     }
 
+    /// A use of the mapping: the walk finds memory, which lacks what the task itself has put there.
+    fn used(&mut self, number: u32, event: &Event, entry: u8) {
+        // Only a range of a process goes to the cache: arch_enter_lazy_mmu_mode_with_ptes().
+        let cached = self.profile == ProfileId::S390;
+        let memory = self.memory[usize::from(entry)];
+        self.seen[number as usize] = Seen { value: memory.value, stamp: memory.stamp, memory: memory.value };
+        let own = |write: u32| self.tasks[write as usize] == event.task;
+        let waits =
+            self.queues.iter().flatten().filter(|waiting| waiting.entry == entry && own(waiting.write));
+        if let Some(waiting) = waits.max_by_key(|waiting| waiting.cell.stamp)
+            && maps_kernel(waiting.cell.value)
+            && !cached
+            && (memory.stamp < waiting.cell.stamp || !memory.whole)
+        {
+            self.wrong.push(Wrong { access: number, write: waiting.write, entry });
+        }
+        let unfenced = &self.unfenced[usize::from(event.task)];
+        if let Some((write, _)) = unfenced.iter().rev().find(|(_, at)| *at == entry)
+            && memory.stamp == stamp(*write)
+        {
+            self.wrong.push(Wrong { access: number, write: *write, entry });
+        }
+    }
+
     /// arch/x86/xen/mmu_pv.c:293, :383, :477: these issue the whole batch if the mode is off for them.
     fn flush_by_interrupt(&mut self, event: &Event, owner: usize, op: Op) {
         let issues = matches!(
@@ -178,7 +234,11 @@ impl Machine {
             Op::ModifyProtCommit | Op::SetPmd | Op::SetPmdAt | Op::PmdClear | Op::SetPud | Op::PudClear
         );
         if issues && !event.active && self.profile == ProfileId::XenPv {
-            self.flush_early(owner, Early::Interrupt);
+            if event.context == Context::Task {
+                self.flush_early(owner, Early::NotActive);
+            } else {
+                self.flush(owner);
+            }
         }
     }
 
@@ -186,7 +246,9 @@ impl Machine {
         let at = usize::from(entry);
         let outside = if op.info().kind == Kind::Read { Does::Look } else { Does::Memory };
         let inside = arch::does(self.profile, op);
-        let does = if event.active || inside == Does::Nothing { inside } else { outside };
+        // The cache of s390 is that of the CPU, for interrupts too: is_lazy_mmu_active() looks at a count in lowcore.
+        let active = if self.profile == ProfileId::S390 { event.section_on } else { event.active };
+        let does = if active || inside == Does::Nothing { inside } else { outside };
         let in_queue = self.queues[owner].iter().rposition(|waiting| waiting.entry == entry);
         let in_queue = in_queue.filter(|_| does == Does::Cache);
         let found = in_queue.map_or(self.memory[at], |place| self.queues[owner][place].cell);
@@ -212,6 +274,11 @@ impl Machine {
             Does::Memory | Does::Look | Does::Nothing => {
                 self.memory[at] = cell;
                 self.at_once[at].push((cell.stamp, number));
+                // arch/arm64/include/asm/pgtable.h:366: after a valid kernel entry was set.
+                let set = op.info().kind == Kind::Write && !op.is_raw() && maps_kernel(cell.value);
+                if set && event.active && self.profile == ProfileId::Arm64 {
+                    self.unfenced[usize::from(event.task)].push((number, entry));
+                }
             }
             Does::Queue | Does::Cache => {
                 if op == Op::ClearYoungDirty && does == Does::Queue {
@@ -222,12 +289,10 @@ impl Machine {
                     // The hypervisor has its own mind about it.
                     cell.value ^= arch::GLOBAL;
                 }
-                if let Some(place) = in_queue {
-                    self.queues[owner][place].cell = cell;
-                } else {
-                    let queued = cell.stamp;
-                    self.queues[owner].push(Waiting { write: number, entry, queued, cell });
-                }
+                // The cache of s390 has one place for an entry. That it is two here makes no difference: the later is the
+                // one that is found, and lands last.
+                let queued = cell.stamp;
+                self.queues[owner].push(Waiting { write: number, entry, queued, cell });
                 if self.batch.is_some_and(|batch| self.queues[owner].len() >= batch) {
                     self.flush_early(owner, Early::BatchFull);
                 }
@@ -277,6 +342,15 @@ impl Machine {
                     self.wrong.push(Wrong { access: *access, write: waiting.write, entry: waiting.entry });
                 }
             }
+            for (flush, task) in &self.loaded[at] {
+                // The TLB has the old entry from then on, and nothing flushes it.
+                if (waiting.queued..until).contains(&stamp(*flush))
+                    && self.tasks[waiting.write as usize] == *task
+                    && !self.flushes_with_stores()
+                {
+                    self.wrong.push(Wrong { access: *flush, write: waiting.write, entry: waiting.entry });
+                }
+            }
             let memory = self.memory[at];
             self.memory[at] = Cell { whole: true, ..waiting.cell };
             if memory.stamp > waiting.cell.stamp {
@@ -294,14 +368,34 @@ impl Machine {
         }
     }
 
-    /// Whether the write still waits for the entry.
-    pub(crate) fn waits(&self, write: u32, entry: u8) -> bool {
-        self.queues.iter().flatten().any(|waiting| waiting.write == write && waiting.entry == entry)
+    /// Whether a flush of the TLB comes after the stores before it. Xen queues it behind them (mmu_pv.c:1369); s390
+    /// stores with IPTE, which flushes the entry.
+    fn flushes_with_stores(&self) -> bool {
+        matches!(self.profile, ProfileId::XenPv | ProfileId::S390)
     }
 
-    /// Whether something was stored at once at the entry after the write.
-    pub(crate) fn changed_since(&self, write: u32, entry: u8) -> bool {
-        self.at_once[usize::from(entry)].iter().any(|(stored, _)| *stored > stamp(write))
+    /// Whether the write still waits for the entry, or its barriers do.
+    pub(crate) fn waits(&self, write: u32, entry: u8) -> bool {
+        self.unfenced.iter().flatten().any(|late| *late == (write, entry))
+            || self.queues.iter().flatten().any(|waiting| waiting.write == write && waiting.entry == entry)
+    }
+
+    /// Whether memory has something newer than the write.
+    pub(crate) fn overtaken(&self, write: u32, entry: u8) -> bool {
+        self.memory[usize::from(entry)].stamp > stamp(write)
+    }
+
+    /// Whether a newer write waits for the entry.
+    pub(crate) fn newer_waits(&self, write: u32, entry: u8) -> bool {
+        self.queues
+            .iter()
+            .flatten()
+            .any(|waiting| waiting.entry == entry && waiting.cell.stamp > stamp(write))
+    }
+
+    /// Whether a newer write of the entry left its queue early.
+    pub(crate) fn newer_early(&self, write: u32, entry: u8) -> bool {
+        self.early.iter().flatten().any(|(newer, at, _)| *at == entry && *newer > write)
     }
 
     /// Whether the write left its queue early.

@@ -16,7 +16,7 @@ pub(crate) const CPUS: usize = 3;
 pub(crate) const TASKS: usize = 4;
 /// Entries of the three levels: the first of each, and how many.
 pub(crate) const ENTRIES: usize = 11;
-const PTES: (u8, u8) = (0, 6);
+pub(crate) const PTES: (u8, u8) = (0, 6);
 const PMDS: (u8, u8) = (6, 3);
 const PUDS: (u8, u8) = (9, 2);
 
@@ -35,6 +35,12 @@ pub(crate) enum Do {
     Walk { entry: u8, dirty: bool },
     /// The task switches softirqs off (or on again).
     Softirqs { off: bool },
+    /// The kernel uses what the entry maps.
+    Use { entry: u8 },
+    /// The TLB is flushed for what these PTEs map.
+    TlbFlush { entry: u8, count: u8 },
+    /// The architecture's own enter or leave is called where nobody should.
+    Arch(Op),
 }
 
 /// One step.
@@ -56,6 +62,7 @@ pub(crate) enum Layer {
 }
 
 /// A program and the machine on which its trace is made.
+#[allow(clippy::struct_excessive_bools, reason = "each is drawn by itself")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Program {
     pub(crate) layer: Layer,
@@ -63,6 +70,14 @@ pub(crate) struct Program {
     pub(crate) traced: usize,
     /// How many stores fill a batch; `None` if a queue never flushes but by what the engine counts on.
     pub(crate) batch: Option<usize>,
+    /// Whether the tables map the kernel's half of the address space.
+    pub(crate) kernel_half: bool,
+    /// Whether the architecture's own enter and leave are told.
+    pub(crate) told: bool,
+    /// Whether the architecture forgets to leave and enter at a context switch.
+    pub(crate) careless: bool,
+    /// Whether tasks make calls that do not pair.
+    pub(crate) broken: bool,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -146,7 +161,17 @@ pub(crate) fn program(number: u64) -> Program {
     }
     let traced = random.below(crate::machine::TRACED.len());
     let batch = random.percent(25).then(|| 1 + random.below(6));
-    Program { layer, traced, batch, steps }
+    let program = Program {
+        layer,
+        traced,
+        batch,
+        kernel_half: false,
+        told: false,
+        careless: false,
+        broken: false,
+        steps,
+    };
+    crate::extras::add(program, number)
 }
 
 fn access(random: &mut Random, menus: &[Menu; 3], level: Option<usize>) -> Do {
@@ -209,6 +234,9 @@ fn shrink_once(program: &Program, fails: &dyn Fn(&Program) -> bool) -> Program {
     };
     keep(&mut best, &|program| program.batch = None);
     keep(&mut best, &|program| program.layer = Layer::Counters);
+    keep(&mut best, &|program| program.told = false);
+    keep(&mut best, &|program| program.careless = false);
+    keep(&mut best, &|program| program.broken = false);
     for index in 0..best.steps.len() {
         keep(&mut best, &|program| program.steps[index].context = Context::Task);
         keep(&mut best, &|program| program.steps[index].cpu = 0);
@@ -231,6 +259,13 @@ impl fmt::Display for Program {
             self.layer,
             profile.profile().name
         )?;
+        let half = if self.kernel_half { "the kernel's half" } else { "a process" };
+        let told = match (self.told, self.careless) {
+            (false, _) => "not told",
+            (true, false) => "told",
+            (true, true) => "told, and forgotten at switches",
+        };
+        writeln!(f, "tables of {half}, the architecture's calls are {told}")?;
         for (number, Step { cpu, context, what }) in self.steps.iter().enumerate() {
             write!(f, "{number:>4}  cpu {cpu} ")?;
             if *context != Context::Task {
@@ -254,6 +289,11 @@ impl fmt::Display for Program {
                     write!(f, "the processor uses entry {entry}{}", if *dirty { " to write" } else { "" })?;
                 }
                 Do::Softirqs { off } => write!(f, "softirqs {}", if *off { "off" } else { "on" })?,
+                Do::Use { entry } => write!(f, "uses what entry {entry} maps")?,
+                Do::TlbFlush { entry, count } => {
+                    write!(f, "flushes the TLB for {count} entries from {entry} on")?;
+                }
+                Do::Arch(op) => write!(f, "{} by mistake", op.name())?,
             }
             writeln!(f)?;
         }

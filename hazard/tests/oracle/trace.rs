@@ -1,10 +1,9 @@
 //! The records that a kernel with the drop-in emits for the events of a program, and those that never arrive.
 
-use lazymmu_abi::{Flags, Kind, Op, Record};
+use lazymmu_abi::{Flags, Kind, Level, Op, Record};
 
 use crate::kernel::{Event, What, tid};
 use crate::machine::Machine;
-use crate::program::Random;
 
 /// Call stacks are numbered like the events, so that no two hazards are folded into one.
 pub(crate) const FIRST_STACK: u64 = 0x1000;
@@ -19,8 +18,26 @@ pub(crate) fn address(entry: u8) -> u64 {
     table + 8 * u64::from(entry)
 }
 
+fn level(entry: u8) -> Level {
+    match entry {
+        0..6 => Level::Pte,
+        6..9 => Level::Pmd,
+        _ => Level::Pud,
+    }
+}
+
+/// An address that this entry maps and no other one does.
+fn mapped(entry: u8, kernel_half: bool) -> u64 {
+    // No entry has this place in its table.
+    const NOWHERE: u64 = 100;
+    let place = address(entry) / 8 % 512;
+    let at = |wanted, shift| if level(entry) == wanted { place << shift } else { NOWHERE << shift };
+    let half: u64 = if kernel_half { 0xffff_c900_0000_0000 } else { 0x1000_0000_0000 };
+    half + at(Level::Pte, 12) + at(Level::Pmd, 21) + at(Level::Pud, 30)
+}
+
 /// One record for each event, with the values of the traced machine; none where the hooks see nothing.
-pub(crate) fn records(events: &[Event], traced: &Machine) -> Vec<Option<Record>> {
+pub(crate) fn records(events: &[Event], traced: &Machine, kernel_half: bool) -> Vec<Option<Record>> {
     let record = |(number, event): (usize, &Event)| {
         let seen = traced.seen[number];
         let base = Record {
@@ -51,7 +68,7 @@ pub(crate) fn records(events: &[Event], traced: &Machine) -> Vec<Option<Record>>
                 Record {
                     kind: info.kind as u8,
                     op: op as u8,
-                    level: info.level.map_or(0, |level| level as u8),
+                    level: level(entry) as u8,
                     entry: address(entry),
                     count: u16::from(count),
                     value,
@@ -68,62 +85,28 @@ pub(crate) fn records(events: &[Event], traced: &Machine) -> Vec<Option<Record>>
                 ..base
             },
             What::Exit => Record { kind: Kind::TaskExit as u8, ..base },
-            What::Walk { .. } => return None,
+            What::Arch { op, counters, .. } => {
+                let none = u64::from(u32::MAX);
+                let (value, memory) =
+                    counters.map_or((none, none), |(enable, pause)| (u64::from(enable), u64::from(pause)));
+                Record { kind: Kind::Section as u8, op: op as u8, value, memory, flags: known, ..base }
+            }
+            // Only a use that faults is told.
+            What::Use { entry } if seen.value & 1 == 0 => Record {
+                kind: Kind::Fault as u8,
+                entry: mapped(entry, true),
+                flags: event.context as u8 | Flags::VALUE,
+                ..base
+            },
+            What::TlbFlush { entry, count } => Record {
+                kind: Kind::TlbFlush as u8,
+                entry: mapped(entry, kernel_half),
+                value: mapped(entry, kernel_half) + (u64::from(count) << 12),
+                flags: known,
+                ..base
+            },
+            What::Walk { .. } | What::Use { .. } => return None,
         })
     };
     events.iter().enumerate().map(record).collect()
-}
-
-/// A trace with holes.
-pub(crate) struct Lossy {
-    pub(crate) records: Vec<Record>,
-    /// Events whose record is missing.
-    pub(crate) missing: Vec<u32>,
-}
-
-/// Takes windows out, of one CPU or of all, and puts `Lost` records where a capture would: before the next record that
-/// the CPU delivers.
-pub(crate) fn lose(records: &[Option<Record>], random: &mut Random) -> Lossy {
-    let mut out = Vec::with_capacity(records.len() + 8);
-    let mut missing = Vec::new();
-    // By CPU: what was lost of each kind since its last record.
-    let mut untold: Vec<Vec<(u8, u64)>> = vec![Vec::new(); crate::program::CPUS];
-    let mut window: Option<(Option<u16>, usize)> = None;
-    // One that says what was lost, or one that only says how many.
-    let kinds_known = random.percent(70);
-    for (number, record) in records.iter().enumerate() {
-        let Some(record) = record else { continue };
-        if let Some((_, 0)) = window {
-            window = None;
-        }
-        if window.is_none() && random.percent(8) {
-            let cpu = random.percent(50).then_some(record.cpu);
-            window = Some((cpu, 1 + random.below(4)));
-        }
-        let counts = &mut untold[usize::from(record.cpu)];
-        if let Some((cpu, left)) = &mut window {
-            *left -= 1;
-            if cpu.is_none_or(|cpu| cpu == record.cpu) {
-                missing.push(number as u32);
-                let kind = if kinds_known { record.kind } else { 0 };
-                match counts.iter_mut().find(|(known, _)| *known == kind) {
-                    Some((_, count)) => *count += 1,
-                    None => counts.push((kind, 1)),
-                }
-                continue;
-            }
-        }
-        tell(&mut out, counts, record.cpu, record.time);
-        out.push(*record);
-    }
-    for (cpu, counts) in untold.iter_mut().enumerate() {
-        tell(&mut out, counts, cpu as u16, u64::MAX);
-    }
-    Lossy { records: out, missing }
-}
-
-fn tell(out: &mut Vec<Record>, counts: &mut Vec<(u8, u64)>, cpu: u16, time: u64) {
-    for (kind, value) in counts.drain(..) {
-        out.push(Record { kind: Kind::Lost as u8, op: kind, value, cpu, time, ..Record::default() });
-    }
 }

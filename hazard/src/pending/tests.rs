@@ -1,0 +1,164 @@
+//! What the table keeps, and what it costs.
+
+use super::*;
+
+fn write(first: u64, count: u16) -> Write {
+    Write {
+        owner: TaskId::of(&lazymmu_abi::Record { tid: 1, ..Default::default() }),
+        process: ProcessId(1),
+        cpu: CpuId(0),
+        time: Nanos(0),
+        first: EntryAddr(first),
+        count,
+        op: 0,
+        level: 0,
+        value: None,
+        stack: StackId::NONE,
+        opener: StackId::NONE,
+        waits: ProfileMask::ALL,
+        late: ProfileMask::NONE,
+        counted: true,
+    }
+}
+
+#[test]
+fn a_write_covers_all_its_entries_across_chunks() {
+    let mut table = Table::new(10_000);
+    let id = table.insert(write(0x1ff0, 1030)).unwrap();
+    assert_eq!(table.len(), 1030);
+    for inside in [0x1ff0, 0x1ff8, 0x2000, 0x2ff8, 0x3000, 0x1ff0 + 1029 * 8] {
+        assert_eq!(table.at(EntryAddr(inside)).map(|p| p.write), Some(id), "{inside:#x}");
+    }
+    for outside in [0x1fe8, 0x1ff0 + 1030 * 8] {
+        assert_eq!(table.at(EntryAddr(outside)), None, "{outside:#x}");
+    }
+    assert_eq!(table.remove(id), 1030);
+    assert!(table.is_empty());
+    assert!(table.chunks.is_empty());
+    assert_eq!(table.at(EntryAddr(0x2000)), None);
+}
+
+#[test]
+fn the_later_write_hides_the_earlier() {
+    let mut table = Table::new(100);
+    let old = table.insert(write(0x1000, 4)).unwrap();
+    table.disturb(EntryAddr(0x1008), 1);
+    let new = table.insert(write(0x1008, 1)).unwrap();
+    assert_eq!(
+        table.at(EntryAddr(0x1008)),
+        Some(Pending { write: new, disturbed: false, hides: false, behind: false })
+    );
+    assert_eq!(table.remove(old), 3);
+    assert_eq!(table.at(EntryAddr(0x1000)), None);
+    assert_eq!(table.at(EntryAddr(0x1008)).map(|p| p.write), Some(new));
+    assert_eq!(table.remove(new), 1);
+}
+
+#[test]
+fn the_writes_of_two_tasks_wait_side_by_side() {
+    let mut table = Table::new(100);
+    let other = |first, count| {
+        let record = lazymmu_abi::Record { tid: 2, ..Default::default() };
+        Write { owner: TaskId::of(&record), ..write(first, count) }
+    };
+    let old = table.insert(write(0x1000, 4)).unwrap();
+    let new = table.insert(other(0x1008, 2)).unwrap();
+    assert_eq!(
+        table.at(EntryAddr(0x1008)),
+        Some(Pending { write: new, disturbed: false, hides: true, behind: false })
+    );
+    let behind = Pending { write: old, disturbed: false, hides: false, behind: true };
+    assert_eq!(table.hidden_at(EntryAddr(0x1008)), [behind]);
+    assert_eq!(table.len(), 4);
+    assert_eq!(table.remove(new), 2, "it is the last of its task at both");
+    let back = Pending { write: old, disturbed: false, hides: false, behind: true };
+    assert_eq!(table.at(EntryAddr(0x1008)), Some(back), "and gives way to the earlier");
+    assert_eq!(table.len(), 4);
+    let new = table.insert(other(0x1008, 2)).unwrap();
+    assert_eq!(table.remove(old), 4);
+    assert_eq!(
+        table.at(EntryAddr(0x1008)),
+        Some(Pending { write: new, disturbed: false, hides: false, behind: false })
+    );
+    assert_eq!((table.len(), table.remove(new)), (2, 2));
+    assert!(table.is_empty() && table.hidden.is_empty() && table.hidden_len == 0);
+}
+
+#[test]
+fn what_does_not_count_is_not_counted() {
+    let mut table = Table::new(100);
+    let quiet = |first| Write { counted: false, waits: ProfileMask::NONE, ..write(first, 1) };
+    let before = table.insert(quiet(0x1000)).unwrap();
+    let loud = table.insert(write(0x1000, 1)).unwrap();
+    assert!(!table.at(EntryAddr(0x1000)).unwrap().hides, "the later one is all that it was");
+    let after = table.insert(quiet(0x1000)).unwrap();
+    assert!(table.at(EntryAddr(0x1000)).unwrap().hides, "the earlier is more than this");
+    assert_eq!(table.len(), 1);
+    assert_eq!((table.remove(before), table.remove(loud), table.remove(after)), (0, 1, 0));
+    assert_eq!((table.len(), table.is_empty()), (0, true));
+}
+
+#[test]
+fn disturbing_touches_only_what_is_pending() {
+    let mut table = Table::new(100);
+    let id = table.insert(write(0x1010, 2)).unwrap();
+    table.disturb(EntryAddr(0x1000), 3);
+    assert_eq!(
+        table.at(EntryAddr(0x1010)),
+        Some(Pending { write: id, disturbed: true, hides: false, behind: false })
+    );
+    assert_eq!(
+        table.at(EntryAddr(0x1018)),
+        Some(Pending { write: id, disturbed: false, hides: false, behind: false })
+    );
+    assert_eq!(table.at(EntryAddr(0x1000)), None);
+    assert_eq!(table.remove(id), 2, "a disturbed entry goes with its write");
+}
+
+#[test]
+fn a_full_table_says_so_and_recovers() {
+    let mut table = Table::new(4);
+    let id = table.insert(write(0x1000, 3)).unwrap();
+    assert_eq!(table.insert(write(0x2000, 2)), None);
+    assert!(table.insert(write(0x2000, 1)).is_some());
+    table.remove(id);
+    assert!(table.insert(write(0x2008, 2)).is_some());
+}
+
+#[test]
+fn rewriting_one_entry_for_ever_is_bounded_too() {
+    let mut table = Table::new(4);
+    let kept = (0..100).filter(|_| table.insert(write(0x1000, 1)).is_some()).count();
+    assert_eq!(kept, 4);
+}
+
+#[test]
+fn a_chunk_that_was_given_back_is_not_found_by_its_old_address() {
+    let mut table = Table::new(100);
+    let first = table.insert(write(0x1000, 1)).unwrap();
+    table.remove(first);
+    let again = table.insert(write(0x1000, 1)).unwrap();
+    let other = table.insert(write(0x5000, 1)).unwrap();
+    assert_eq!(table.at(EntryAddr(0x1000)).map(|p| p.write), Some(again));
+    assert_eq!(table.remove(again), 1);
+    assert_eq!(table.at(EntryAddr(0x1000)), None);
+    assert_eq!(table.at(EntryAddr(0x5000)).map(|p| p.write), Some(other));
+}
+
+#[test]
+fn memory_is_used_again() {
+    let mut table = Table::new(10_000);
+    for round in 0..1000 {
+        let id = table.insert(write(round * 0x10_0000, 512)).unwrap();
+        table.remove(id);
+    }
+    assert_eq!(table.store.len(), 1);
+    assert_eq!(table.writes.len(), 1);
+}
+
+#[test]
+fn the_end_of_the_address_space_wraps() {
+    let mut table = Table::new(10_000);
+    let id = table.insert(write(!7, 600)).unwrap();
+    assert_eq!(table.remove(id), 600);
+}
