@@ -288,7 +288,8 @@ impl Engine {
         if !self.sections.get(id).seen_on(cpu) {
             self.statistics.moved += 1;
             self.forget_writes_of(id);
-            self.sections.get(id).story.doubtful = true;
+            let section = self.sections.get(id);
+            (section.story.doubtful, section.strayed) = (true, true);
             self.nests.doubt(task);
             self.found.withdraw(Some(task));
         }
@@ -313,7 +314,7 @@ impl Engine {
         let section = self.find(task, cpu);
         let in_task = record.context() == Context::Task;
         let active = match section {
-            Some(id) if in_task => self.sections.get(id).mode.active(),
+            Some(id) if in_task => self.sections.get(id).is_on(),
             _ => false,
         };
         self.statistics.in_sections += u64::from(active);
@@ -358,9 +359,7 @@ impl Engine {
         let op = usize::from(record.op);
         let (queues, waits) = match active {
             true => (self.masks.queues[op], self.masks.queues[op].or(self.masks.joins[op])),
-            false if self.sections.get(id).mode.active() => {
-                (ProfileMask::NONE, self.masks.joins_in_interrupt[op])
-            }
+            false if self.sections.get(id).is_on() => (ProfileMask::NONE, self.masks.joins_in_interrupt[op]),
             false => return false,
         };
         if waits.is_empty() {

@@ -28,6 +28,8 @@ pub(crate) struct Section {
     pub(crate) switched_out: bool,
     /// Whether it may have run elsewhere since its last call.
     pub(crate) away: bool,
+    /// Whether it did so without a word, so that calls are missing and nobody knows whether it is still inside.
+    pub(crate) strayed: bool,
 }
 
 /// What happened in a section so far.
@@ -61,6 +63,13 @@ impl Section {
         };
         self.mode = step.mode;
         self.away = false;
+        self.strayed &= !self.story.counters;
+    }
+
+    /// Whether the mode is on, as far as that is known.
+    #[inline]
+    pub(crate) fn is_on(&self) -> bool {
+        self.mode.active() && !self.strayed
     }
 
     /// Takes note of a record of the task. Returns false if the task is on another CPU now and no record told that it
@@ -131,12 +140,14 @@ impl Sections {
                 cpu,
                 switched_out: false,
                 away: false,
+                strayed: false,
             });
             self.store.len() - 1
         });
         let section = &mut self.store[index];
         (section.task, section.mode, section.opener) = (Some(task), mode, opener);
         (section.cpu, section.switched_out, section.away) = (cpu, false, false);
+        section.strayed = false;
         section.story = Story::default();
         self.by_task.insert(task, index);
         self.remember(cpu, index);

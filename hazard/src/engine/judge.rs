@@ -73,8 +73,8 @@ impl Engine {
         active: bool,
     ) -> bool {
         let (op, masks) = (usize::from(record.op), &self.masks);
-        let interrupts = record.context() != Context::Task
-            && section.is_some_and(|id| self.sections.get(id).mode.active());
+        let interrupts =
+            record.context() != Context::Task && section.is_some_and(|id| self.sections.get(id).is_on());
         let queued = match (active, interrupts) {
             (true, _) => masks.queues[op].or(masks.joins[op]),
             (_, true) => masks.joins_in_interrupt[op],

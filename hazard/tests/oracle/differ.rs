@@ -80,6 +80,10 @@ pub(crate) fn too_much(
             // In a task the mode counts as on, unless softirqs are off.
             Some(Early::NotActive) if softirqs_were_off(events, access, write) => Exception::SoftirqsOff,
             None if !machine.waits(write, entry) => continue,
+            // A use is held against the task's own writes only.
+            None if matches!(later.what, What::Use { .. }) && machine.overtaken(write, entry) => {
+                Exception::ChangedSince
+            }
             None if machine.newer_waits(write, entry) => match later.access() {
                 Some((Op::PtepTrySet, _)) => Exception::MayStore,
                 // The newer one was flushed in the engine's table, by a flush that had no effect.

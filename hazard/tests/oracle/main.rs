@@ -104,6 +104,7 @@ fn the_machine_has_the_kernels_own_transition_tables() {
     transitions(&COMMIT, &expected);
 }
 
+#[allow(clippy::panic, reason = "a part of a test")]
 fn transitions(table: &[Transition], active: &[bool]) {
     let step = |what| program::Step { cpu: 0, context: Context::Task, what };
     let program = program::Program {

@@ -81,11 +81,7 @@ impl Shape {
     }
 
     /// Says of each record in turn whether it gets lost.
-    fn choose<'a>(
-        self,
-        records: &[Option<Record>],
-        random: &'a mut Random,
-    ) -> Box<dyn FnMut(usize, &Record) -> bool + 'a> {
+    fn choose<'a>(self, records: &[Option<Record>], random: &'a mut Random) -> Choice<'a> {
         match self {
             Self::Windows | Self::Uncounted => {
                 let mut window: Option<(Option<u16>, usize)> = None;
@@ -121,6 +117,9 @@ impl Shape {
         }
     }
 }
+
+/// Says of a record whether it gets lost.
+type Choice<'a> = Box<dyn FnMut(usize, &Record) -> bool + 'a>;
 
 struct Holes {
     kinds_known: bool,
