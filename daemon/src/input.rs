@@ -11,8 +11,8 @@ use lazymmu_trace::{ReadError, Reader};
 
 use crate::{ExitStatus, Failure, session};
 
-/// Recorded by `live --record /out/fork-exclusive.lmt -- workload run fork-exclusive` under `cargo xtask vm`, on a dev
-/// kernel of 7.2.13 with an early version of the drop-in; its header names the build.
+/// Recorded by `cargo xtask vm --series 7 --out DIR -- live --record /out/fork-exclusive.lmt -- workload run
+/// fork-exclusive`, on the dev kernel of 7.2.13 that its header names.
 const SAMPLE: &[u8] = include_bytes!("../sample/fork-exclusive.lmt");
 
 /// So many bytes of a file say whether it is a scenario.

@@ -99,9 +99,9 @@ fn a_reduced_trace_can_be_reduced_again() {
 
 #[test]
 fn options_are_short_for_an_expression() {
-    let options = ["--pid", "40,41", "--comm", "lazy*", "--rule", "rmw-pending", "--level", "pte"];
+    let options = ["--pid", "42,43", "--comm", "lazy*", "--rule", "rmw-pending", "--level", "pte"];
     let (_, by_options) = json(&[&options[..], &["--function", "dup_mmap"]].concat());
-    let expression = "pid=40,41 and comm=lazy* and function=dup_mmap and rule=rmw-pending and level=pte";
+    let expression = "pid=42,43 and comm=lazy* and function=dup_mmap and rule=rmw-pending and level=pte";
     assert_eq!(by_options["filter"]["expression"], expression);
     assert_eq!(by_options, json(&["--filter", expression]).1);
 }
@@ -116,7 +116,7 @@ fn a_filter_that_selects_nothing_leaves_a_clean_verdict() {
 #[test]
 fn the_text_of_a_filtered_report() {
     let args =
-        ["replay", "--filter", "pid!=40", "--suppressions", "suppressions.toml", "--today", "2026-10-01"];
+        ["replay", "--filter", "pid!=42", "--suppressions", "suppressions.toml", "--today", "2026-10-01"];
     let output = lazymmu(&args);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     check("filtered.txt", text(&output.stdout));

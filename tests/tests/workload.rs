@@ -105,8 +105,8 @@ fn remap_pfn() {
     works_or_says_what_is_missing("remap-pfn", &["CONFIG_DEBUG_INFO_BTF", "6.16"]);
 }
 
-/// Those that would change this machine's settings, and so run in machines of their own only.
-const ONLY_IN_MACHINES: [&str; 2] = ["swap", "swap-private-file"];
+/// Those that would change this machine's settings or read its device memory, and so run in machines of their own only.
+const ONLY_IN_MACHINES: [&str; 4] = ["swap", "swap-private-file", "lru-gen", "ioremap"];
 
 #[test]
 fn every_workload_is_tested() {

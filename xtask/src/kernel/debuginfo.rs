@@ -324,6 +324,7 @@ mod tests {
 
     use object::ObjectSymbol;
 
+    use super::super::variant::Variant;
     use super::*;
 
     const SOURCE: &str = "\
@@ -360,12 +361,12 @@ int main(int argc, char **argv)
 ";
 
     /// A small program of which everything is known, compiled as the kernel is.
-    fn program() -> (tempfile::TempDir, Vec<u8>) {
+    fn program(compiler: &str) -> (tempfile::TempDir, Vec<u8>) {
         let directory = tempfile::tempdir().unwrap();
         let source = directory.path().join("small.c");
         std::fs::write(&source, SOURCE).unwrap();
         let program = directory.path().join("small");
-        let status = Command::new("cc")
+        let status = Command::new(compiler)
             .args(["-gdwarf-5", "-O2", "-static", "-nostdlib", "-Wl,-e,main", "-o"])
             .args([&program, &source])
             .status()
@@ -396,7 +397,15 @@ int main(int argc, char **argv)
 
     #[test]
     fn frames_are_the_same_before_and_after_and_the_rest_is_gone() {
-        let (_directory, elf) = program();
+        frames_are_kept("cc", 3);
+        // clang writes its strings, addresses and ranges in other forms. Not every machine has one.
+        if let Ok(clang) = Variant::Clang.compiler() {
+            frames_are_kept(&clang, 1);
+        }
+    }
+
+    fn frames_are_kept(compiler: &str, least_saved: u64) {
+        let (_directory, elf) = program(compiler);
         let reduced = reduce(&elf).unwrap();
         let file = object::File::parse(&*elf).unwrap();
         let main = file.symbols().find(|symbol| symbol.name() == Ok("main")).unwrap();
@@ -408,7 +417,7 @@ int main(int argc, char **argv)
                 &|name| match name {
                     ".debug_info" => Some(reduced.info.clone()),
                     ".debug_abbrev" => Some(reduced.abbrev.clone()),
-                    ".debug_aranges" | ".debug_loclists" => Some(Vec::new()),
+                    ".debug_aranges" | ".debug_loclists" | ".debug_str_offsets" => Some(Vec::new()),
                     _ => None,
                 },
                 address,
@@ -417,7 +426,12 @@ int main(int argc, char **argv)
             inlined += usize::from(before.len() == 4 && before[0].starts_with("inner:"));
         }
         assert!(inlined > 0, "nothing was inlined, so nothing was tested");
-        let size = |name: &str| file.section_by_name(name).unwrap().size();
-        assert!(reduced.info.len() as u64 * 3 < size(".debug_info"), "{} bytes left", reduced.info.len());
+        // clang says the same in fewer bytes than gcc, so less can be saved.
+        let size = file.section_by_name(".debug_info").unwrap().size();
+        assert!(
+            (reduced.info.len() as u64) < size / least_saved,
+            "{} bytes of {size} left",
+            reduced.info.len()
+        );
     }
 }
