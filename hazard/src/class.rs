@@ -237,7 +237,7 @@ fn reason(id: ProfileId, occurrence: &Occurrence, breaks: bool) -> (String, bool
         (write.why.to_owned(), write.source.verified())
     } else if matches!(access.does, Does::InOrder | Does::FlushesFirst | Does::Nothing) {
         (access.why.to_owned(), access.source.verified())
-    } else if place.access_kind == Kind::Write && access.does == Does::Queues {
+    } else if place.rule == RuleId::WriteReorder {
         ("the later write is queued as well, behind the one that waits".to_owned(), true)
     } else {
         (

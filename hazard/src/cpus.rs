@@ -197,6 +197,22 @@ mod tests {
     }
 
     #[test]
+    fn who_enters_after_a_switch_enters_for_itself() {
+        let mut cpus = Cpus::default();
+        cpus.switched(CPU, task(1), task(2));
+        assert_eq!(cpus.entered(CPU, task(3), false), None);
+        assert_eq!(cpus.seen(CPU, task(3), true), None, "the switch was of others");
+    }
+
+    #[test]
+    fn each_cpu_has_its_own() {
+        let mut cpus = Cpus::default();
+        assert_eq!(cpus.entered(CpuId(5), task(1), false), None);
+        assert_eq!(cpus.left(CPU, false), None);
+        assert_eq!(cpus.entered(CpuId(5), task(1), false), Some(Disagreement::EnteredTwice));
+    }
+
+    #[test]
     fn sections_of_one_task_nest_only_before_7_0() {
         for nests in [true, false] {
             let mut cpus = Cpus::default();

@@ -129,3 +129,35 @@ impl Nests {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lazymmu_abi::Record;
+
+    use super::*;
+
+    fn task(tid: usize) -> TaskId {
+        TaskId::of(&Record { tid: tid as u32, ..Record::default() })
+    }
+
+    #[test]
+    fn of_too_many_tasks_nothing_is_kept() {
+        let mut nests = Nests::default();
+        for tid in 1..=MAX_TASKS + 1 {
+            nests.entered(task(tid), StackId(1), Some(StackId(2)));
+        }
+        assert_eq!(nests.open.len(), MAX_TASKS);
+    }
+
+    #[test]
+    fn tasks_outside_are_forgotten_when_they_are_too_many() {
+        let mut nests = Nests::default();
+        for tid in 1..=MAX_TASKS {
+            nests.left(task(tid), true);
+        }
+        assert_eq!(nests.left(task(1), true), Left::Nothing, "all of them are known");
+        nests.left(task(MAX_TASKS + 1), true);
+        assert_eq!(nests.outside.len(), 1);
+        assert_eq!(nests.left(task(1), true), Left::Section);
+    }
+}

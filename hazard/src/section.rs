@@ -286,6 +286,12 @@ mod tests {
         // The leave and the next enter are missing, then two levels at once.
         let step = step(Some(mode(1, 0)), Op::Enter, Some(mode(3, 0)));
         assert_eq!((step.mode, step.effect, step.trust), (mode(3, 0), Effect::EnteredInner, Trust::Gap));
+        // Outside, and an enter without effect.
+        let step = super::step(Some(mode(2, 0)), Op::Enter, Some(mode(0, 0)));
+        assert_eq!((step.mode, step.effect, step.trust), (mode(0, 0), Effect::Nothing, Trust::Gap));
+        // The highest that a pause can count to is no resume too many.
+        let step = super::step(Some(mode(1, 0)), Op::Pause, Some(mode(1, UNDERFLOWN)));
+        assert_eq!((step.effect, step.trust), (Effect::Nothing, Trust::Gap));
     }
 
     #[test]

@@ -202,3 +202,37 @@ impl Names {
         self.0.get(&task).copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lazymmu_abi::Record;
+
+    use super::*;
+
+    fn task(tid: usize) -> TaskId {
+        TaskId::of(&Record { tid: tid as u32, ..Record::default() })
+    }
+
+    #[test]
+    fn a_closed_section_leaves_its_place_to_the_next() {
+        let mut sections = Sections::default();
+        for tid in 1..1000 {
+            let id = sections.open(task(tid), CpuId(0), Mode::default(), StackId::NONE);
+            assert!(sections.has(task(tid)) && !sections.has(task(tid + 1)));
+            sections.close(id);
+        }
+        assert_eq!(sections.store.len(), 1);
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let mut names = Names::default();
+        let name = TaskName([0; 16]);
+        for tid in 1..=MAX_NAMES {
+            names.insert(task(tid), name);
+        }
+        assert_eq!(names.0.len(), MAX_NAMES);
+        names.insert(task(MAX_NAMES + 1), name);
+        assert_eq!((names.0.len(), names.get(task(MAX_NAMES + 1))), (1, Some(name)));
+    }
+}

@@ -85,6 +85,12 @@ mod tests {
     }
 
     #[test]
+    fn pages_after_none_are_counted_up() {
+        // __pte_needs_invert() of 7.2: "val && !(val & _PAGE_PRESENT)".
+        assert_eq!(Arch::X86_64.advance(0, 2), Some(0x2000));
+    }
+
+    #[test]
     fn an_entry_maps_what_its_place_in_the_table_says() {
         let range = |start, end| VirtRange { start, end };
         let may = |index: u64, level, range| {

@@ -473,6 +473,6 @@ mod tests {
             assert_eq!(of(&masks.queues, op, id), queues, "{op:?} queued on {id:?}");
             assert_eq!(of(&masks.sees_memory, op, id), sees, "{op:?} sees memory on {id:?}");
         }
-        assert!(masks.on_switch.has(XenPv) && !masks.on_switch.has(Strict));
+        assert_eq!(masks.on_switch, ProfileMask::NONE.with(XenPv).with(Arm64));
     }
 }

@@ -50,9 +50,11 @@ pub(super) static INFO: Info = Info {
               table on x86 (4f06b0436b2d).\n\
               7.2.13: arch/x86/include/asm/kfence.h:65, include/linux/sched.h:1772 the mode counts as off. \
               6.12.117: arch/x86/include/asm/kfence.h:65, arch/x86/xen/enlighten_pv.c:144.",
-    profiles: "An entry with a pending write: wherever the store waits. Another entry, or a call of the \
-               mode: before 7.0 only, by the contract, and on powerpc with the hash MMU, where the batch of \
-               the CPU is active for the interrupt too. Xen looks whether it is in an interrupt.",
+    profiles: "An entry with a pending write: wherever the store waits. Any other entry: before 7.0 only, by \
+               the contract, on powerpc with the hash MMU, where the batch of the CPU is active for the \
+               interrupt too, and on arm64 from 6.16 to the fix. A call of the mode: before 7.0 only, by the \
+               contract. Xen looks whether it is in an interrupt and counts the sections of a CPU; sparc64 \
+               does not batch flushes of kernel entries.",
     blind_spots: "Accesses that do not use an accessor. What an interrupt does in a task that is in no \
                   section.",
 };

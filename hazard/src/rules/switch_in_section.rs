@@ -39,8 +39,8 @@ pub(super) static INFO: Info = Info {
               7.2.13: include/linux/pgtable.h:270 counts, arch/x86/xen/enlighten_pv.c:428 \
               xen_end_context_switch(). 6.12.117: arch/x86/xen/enlighten_pv.c:434, \
               arch/x86/include/asm/xen/hypervisor.h:77 enter_lazy().",
-    profiles: "By the contract, which puts this on the architecture. As a Xen PV guest before 7.2 the mode \
-               is a state of the CPU. powerpc with the hash MMU, sparc64 and s390 switch preemption off \
+    profiles: "By the contract, which puts this on the architecture. As a Xen PV guest before 4594437880ce \
+               the mode is a state of the CPU. powerpc with the hash MMU, sparc64 and s390 switch preemption off \
                inside a section, and arm64 keeps what waits with the task.",
     blind_spots: "It needs the architecture's own enter and leave, which are told only where the kernel has \
                   them as functions. A context switch alone is no error: the contract allows it, and the \

@@ -35,7 +35,8 @@ pub(super) static INFO: Info = Info {
               mm/mmu_gather.c:36.",
     profiles: "Breaks by the contract and as a Xen PV guest on x86, where the store waits; on arm64 the \
                store is done but its barriers wait. powerpc with the hash MMU and sparc64 flush only what \
-               was mapped before.",
+               was mapped before. On s390 with the series under review only PTEs \
+               of processes go to the cache.",
     blind_spots: "Uses that do not fault, which is all of them on a kernel that defers nothing. A fault \
                   tells an address and a pending write its entry's place in its table, so the two are \
                   matched by that place, and only writes that map kernel memory count: one of 512 faults on \

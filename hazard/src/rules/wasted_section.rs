@@ -30,10 +30,10 @@ pub(super) static INFO: Info = Info {
     title: "sections that have nothing to batch",
     contract: "Some architectures may benefit from doing this, and it is beneficial for both shadow and \
                direct mode hypervisors, which may batch the PTE updates which happen during this window.",
-    contract_source: "include/linux/pgtable.h:198 (7.2.13), :196 (6.12.117)",
-    explanation: "A section is worth its two calls if several changes go together. Nine of ten sections \
-                  that this call path opened changed no entry or one, or flushed after each. The first \
-                  fifteen are not counted.",
+    contract_source: "include/linux/pgtable.h:199 (7.2.13), :197 (6.12.117)",
+    explanation: "A section is worth its two calls if several changes go together. At least nine of ten \
+                  sections that this call path opened changed no entry or one, or flushed as often as they \
+                  changed one. Nothing is said before the sixteenth section of a call path.",
     example: "change_pte_range() enters the mode before it knows whether an entry has to change: an \
               mprotect() that changes nothing gives sections without a write.\n\
               7.2.13: mm/mprotect.c:340 enters, :412 leaves. 6.12.117: mm/mprotect.c:109, :290.",

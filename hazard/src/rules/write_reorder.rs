@@ -26,9 +26,10 @@ pub(super) static INFO: Info = Info {
     explanation: "One write waits in a queue, and a later one by the same task to the same entry is done at \
                   once, because it is an operation that the architecture does not queue. When the queue is \
                   flushed, the older value goes over the newer one.",
-    example: "No such bug is known; what it takes is there. On x86 set_pud() is a hook that Xen queues, and \
-              set_pud_at() is a plain store that it does not: one after the other inside a section, they \
-              arrive in the other order.\n\
+    example: "No kernel is known to do this; the scenario pud-overtaken is constructed. What it takes is \
+              there: on x86 set_pud() is a hook that Xen queues, and set_pud_at() is a plain store that it \
+              does not. One after the other inside a section, they arrive in the other order. Today's \
+              callers of set_pud_at() (mm/huge_memory.c, mm/mremap.c) enter no section.\n\
               7.2.13: arch/x86/xen/mmu_pv.c:482 xen_set_pud(), arch/x86/include/asm/pgtable.h:1213 \
               set_pud_at(). 6.12.117: arch/x86/include/asm/pgtable.h:1287 set_pud_at().",
     profiles: "Where one operation on an entry is queued and another is not: a Xen PV guest, and by the \

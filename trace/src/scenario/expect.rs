@@ -49,7 +49,7 @@ pub struct ExpectedFinding {
 pub enum Profiles {
     /// Every one that there is.
     All,
-    /// These and no other.
+    /// These and no other; none for advice.
     These(Vec<String>),
 }
 
@@ -65,6 +65,7 @@ impl fmt::Display for Expected {
         write!(f, "{rule} on ")?;
         match profiles {
             Profiles::All => f.write_str("all")?,
+            Profiles::These(names) if names.is_empty() => f.write_str("none")?,
             Profiles::These(names) => f.write_str(&names.join(", "))?,
         }
         match proven {
@@ -94,7 +95,13 @@ pub(super) fn expected(line: &mut Line<'_>) -> Result<Expected, Fault> {
 
 fn finding(rule: String, line: &mut Line<'_>) -> Result<ExpectedFinding, Fault> {
     line.need("on")?;
-    let profiles = if line.take("all") { Profiles::All } else { Profiles::These(profiles(line)?) };
+    let profiles = if line.take("all") {
+        Profiles::All
+    } else if line.take("none") {
+        Profiles::These(Vec::new())
+    } else {
+        Profiles::These(profiles(line)?)
+    };
     let mut finding =
         ExpectedFinding { rule, profiles, proven: None, function: None, times: None, accepted: false };
     loop {
@@ -119,7 +126,8 @@ fn profiles(line: &mut Line<'_>) -> Result<Vec<String>, Fault> {
     let mut profiles = Vec::new();
     loop {
         let name = |text| is_name(text).then_some(text);
-        profiles.push(line.read("a profile, such as `strict` or `xen-pv`, or `all`", name)?.to_owned());
+        profiles
+            .push(line.read("a profile, such as `strict` or `xen-pv`, `all` or `none`", name)?.to_owned());
         if !line.take(",") {
             return Ok(profiles);
         }
@@ -166,5 +174,12 @@ mod tests {
             assert!(fault.contains(what), "{text}: {fault}");
         }
         assert_eq!(read("nothing"), Ok(Expected::Nothing));
+    }
+
+    #[test]
+    fn advice_breaks_nothing() {
+        let Ok(Expected::Finding(finding)) = read("wasted-section on none") else { panic!("no finding") };
+        assert_eq!(finding.profiles, Profiles::These(Vec::new()));
+        assert_eq!(Expected::Finding(finding).to_string(), "wasted-section on none");
     }
 }

@@ -1,0 +1,116 @@
+//! Breaks that no test can notice, each with the reason. Whoever adds one has looked for a history in which it matters.
+
+/// A part of a break's name, and why nothing can notice it.
+pub(super) const EXPLAINED: &[(&str, &str)] = &[
+    // The reasons of a finding.
+    ("class.rs reason: `write.source.verified()` always true", ROWS_ARE_VERIFIED),
+    ("class.rs reason: `queue.source.verified()` always true", ROWS_ARE_VERIFIED),
+    ("class.rs reason: `access.source.verified()` always true", ROWS_ARE_VERIFIED),
+    (
+        "class.rs reason: `write.task != occurrence.first.task` always true",
+        "what a task's own section holds in order breaks nothing, so where this is asked it is another task",
+    ),
+    ("class.rs reason: `elsewhere` always true", "as before"),
+    ("class.rs reason: `Does::FlushesFirst` dropped", NOBODY_FLUSHES_FIRST),
+    (
+        "class.rs reason: `place.rule == RuleId::WriteReorder`",
+        "no table of today queues a write that another one does at once, behind a write that both queue",
+    ),
+    ("profile/mod.rs new: `does == Does::FlushesFirst` never true", NOBODY_FLUSHES_FIRST),
+    ("profile/mod.rs new: `add(&mut masks.flushes_first)` dropped", NOBODY_FLUSHES_FIRST),
+    // What is known of CPUs.
+    (
+        "cpus.rs told: `told` gives true",
+        "of CPUs that never told nothing is known: asking them finds nothing",
+    ),
+    ("cpus.rs forget: `self.told = false` dropped", "as before"),
+    ("engine.rs access: `self.cpus.told()` always true", "as before"),
+    ("engine.rs switched: `self.cpus.told()` always true", "as before"),
+    (
+        "engine.rs switched: `self.sections.has(next)` always true",
+        "it saves work: a task enters for another only in the switch itself, and a lost switch makes all be forgotten",
+    ),
+    // The engine.
+    (
+        "engine/judge.rs judge: `active` always true",
+        "a task's own writes wait only while its mode is on: a pause and a leave flush, a doubt drops them",
+    ),
+    (
+        "engine/judge.rs breached: `breaks.is_empty()` never true",
+        "what breaks anywhere breaks the contract, a test of the tables says, so an error without a profile does not occur",
+    ),
+    ("engine/judge.rs breached: `place.rule.info().severity == Severity::Error` never true", "as before"),
+    ("engine/judge.rs over: `section.is_wasted()` always true", "it saves work: the rule asks it again"),
+    ("rules/wasted_section.rs check: `section.is_wasted()` always true", "the engine asked it before"),
+    (
+        "engine.rs process: `self.found.holds()` always true",
+        "it saves work: what is not held cannot be confirmed",
+    ),
+    ("occurrence.rs holds: `holds` gives true", "as before"),
+    (
+        "engine.rs follow: `counters.is_none()` always true",
+        "where the kernel counts, its counters answer and not these",
+    ),
+    (
+        "engine.rs access: `!in_task` always true",
+        "a task that writes where its mode is off has nothing that waits, and the rule asks for a mode that is on",
+    ),
+    ("engine.rs access: `active` always true #2", NOBODY_FLUSHES_FIRST),
+    (
+        "engine.rs access: `!first_flushed.is_empty()` always true",
+        "it saves work: no profile is settled then",
+    ),
+    ("engine.rs access: `!self.pending.is_empty()` always true", "it saves work: nothing is met then"),
+    // The mode.
+    (
+        "section.rs with_counters: `before.is_some()` always true",
+        "without it the state before is made up from the record, which then follows from it",
+    ),
+    (
+        "section.rs before_of: `after.pause == 0` always true",
+        "a leave while paused has no effect, from whatever count it is tried",
+    ),
+    (
+        "section.rs without_counters: `Op::Enter` dropped",
+        "the generic layer, which comes next, does the same",
+    ),
+    // Rules that ask for the same thing twice.
+    (
+        "pause_misuse.rs left_while_paused: `section.mode.pause > 0`",
+        "enters inside a pause are counted only while it lasts: either of the two questions is enough",
+    ),
+    ("tasks.rs went_on: `(_, Effect::Resumed)` dropped", "as before"),
+    (
+        "section_leak.rs entered_too_often: `mode.enable == UNDERFLOWN - 1` always true",
+        "counters that do not follow leave the section in doubt, which is asked as well",
+    ),
+    ("section_leak.rs entered_too_often: `counted(section.mode)` always true", "as before"),
+    (
+        "section_leak.rs entered_too_often: `call.op == Op::Enter` always true",
+        "as before: nothing else counts up to it",
+    ),
+    // Short cuts and memory.
+    ("pending.rs chunk: `recent == number` never true", CACHE),
+    ("pending.rs chunk: `self.recent = Some((number, index))` dropped", CACHE),
+    ("pending.rs chunk_or_new: `self.recent = Some((number, index))` dropped", CACHE),
+    (
+        "pending.rs parts: `part.len = left.min(SLOTS - part.from)` dropped",
+        "it saves work: the parts are of one entry then",
+    ),
+    ("tasks.rs seen_on: `!self.switched_out` never true", CACHE),
+    ("tasks.rs seen_on: `self.cpu == cpu` never true", CACHE),
+    ("tasks.rs find: `section.task == Some(task)` never true", CACHE),
+    ("tasks.rs find: `self.by_task.is_empty()` never true", CACHE),
+    ("tasks.rs find: `self.remember(cpu, index)` dropped", CACHE),
+    ("tasks.rs open: `self.remember(cpu, index)` dropped", CACHE),
+    ("tasks.rs remember: ", CACHE),
+    ("tasks.rs open: `section.story = Story::default()` dropped", "who opens it puts the story in at once"),
+    ("tasks.rs close: `section.writes.clear()` dropped", "whoever closes it has taken them out"),
+    ("tasks.rs close: `section.writes.shrink_to(KEPT_WRITES)` dropped", "it saves memory"),
+    ("value.rs may_map: `shift < u64::BITS`", "the highest level is shifted by 48"),
+];
+
+const ROWS_ARE_VERIFIED: &str =
+    "every row of every table was checked today; only happenings have one that was not";
+const NOBODY_FLUSHES_FIRST: &str = "no architecture flushes before an operation today; the test of the engine for it puts the mask in itself";
+const CACHE: &str = "it saves work: without it the same is found by a longer way";
