@@ -1,5 +1,8 @@
 //! The command line: what can be asked, in one place. What each command does is in [`crate::command`].
 
+#[cfg(test)]
+mod tests;
+
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -38,6 +41,10 @@ pub enum Command {
     Live(LiveArgs),
     /// Detect in a recorded trace, or in the embedded sample.
     Replay(ReplayArgs),
+    /// Make a report of a recorded trace in any form, with the course of each finding's section.
+    Report(MakeReportArgs),
+    /// Compare two traces or JSON reports: hazards that are new, gone or changed, and the batches side by side.
+    Diff(DiffArgs),
     /// Run a small program that makes the kernel enter the lazy MMU mode.
     Workload(WorkloadArgs),
     /// Say what a flush before a place in the kernel would mend, and what it would cost in batches.
@@ -77,6 +84,10 @@ pub struct LiveArgs {
 
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub baseline: BaselineArgs,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub capture: CaptureArgs,
 }
 
@@ -106,6 +117,58 @@ pub struct ReplayArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub report: ReportArgs,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub suppress: SuppressArgs,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub baseline: BaselineArgs,
+}
+
+/// `report`
+#[derive(Debug, Args)]
+pub struct MakeReportArgs {
+    /// The trace or scenario (docs/scenarios.md); without it, the sample inside this binary.
+    #[arg(value_name = "TRACE")]
+    pub trace: Option<PathBuf>,
+
+    /// The file to write; an existing one is replaced once the new one is whole. Without it, stdout.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub report: ReportArgs,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub filter: FilterArgs,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub suppress: SuppressArgs,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub baseline: BaselineArgs,
+}
+
+/// `diff`
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// A trace, a scenario, or a report that was made with --format json.
+    #[arg(value_name = "A")]
+    pub before: PathBuf,
+
+    /// Another one, to be compared with it.
+    #[arg(value_name = "B")]
+    pub after: PathBuf,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub figures: FigureArgs,
 
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -146,7 +209,7 @@ pub struct WhatIfArgs {
 
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub report: ReportArgs,
+    pub report: FigureArgs,
 }
 
 /// `stats`
@@ -158,7 +221,7 @@ pub struct StatsArgs {
 
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub report: ReportArgs,
+    pub report: FigureArgs,
 }
 
 /// `explain`
@@ -202,10 +265,18 @@ pub struct CaptureArgs {
     pub command: Vec<OsString>,
 }
 
+/// What every command that prints figures takes.
+#[derive(Debug, Args)]
+pub struct FigureArgs {
+    /// The form of the figures on stdout.
+    #[arg(long, value_enum, default_value_t = FigureFormat::Human)]
+    pub format: FigureFormat,
+}
+
 /// What every command that reports takes.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// The form of the report on stdout.
+    /// The form of the report; see docs/reports.md.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub format: Format,
 }
@@ -282,6 +353,19 @@ pub struct SuppressArgs {
     pub today: Option<Date>,
 }
 
+/// The hazards that are known. See docs/baseline.md.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Baseline")]
+pub struct BaselineArgs {
+    /// A file of known hazards (TOML): only new ones make the exit status 1.
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+
+    /// Write what was seen to the baseline, which need not exist yet: new hazards come in, fixed ones go.
+    #[arg(long, requires = "baseline")]
+    pub update_baseline: bool,
+}
+
 /// Which accesses are recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Scope {
@@ -297,6 +381,27 @@ pub enum Format {
     /// For people.
     Human,
     /// One JSON document; see docs/findings-json.md.
+    Json,
+    /// The same in lines: the report, then each finding.
+    Jsonl,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+    /// JUnit XML, for CI.
+    Junit,
+    /// KTAP, as the kernel's own tests have it.
+    Ktap,
+    /// One self-contained page.
+    Html,
+    /// Annotations of GitHub Actions.
+    Github,
+}
+
+/// The form of figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FigureFormat {
+    /// For people.
+    Human,
+    /// One JSON document.
     Json,
 }
 
@@ -333,40 +438,4 @@ fn parse_size(text: &str) -> Result<u32, String> {
         return Err("not a power of two of at least 4096 bytes".to_owned());
     }
     Ok(size)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_definitions_are_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn sizes() {
-        assert_eq!(parse_size("4096"), Ok(4096));
-        assert_eq!(parse_size("64K"), Ok(65536));
-        assert_eq!(parse_size("32M"), Ok(32 << 20));
-        for bad in ["", "K", "5000", "2048", "-4K", "8G", "4096x"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn seconds() {
-        assert_eq!(parse_seconds("1.5"), Ok(Duration::from_millis(1500)));
-        for bad in ["", "x", "-1", "nan", "inf"] {
-            assert!(parse_seconds(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_command_keeps_its_own_options() {
-        let cli = Cli::try_parse_from(["lazymmu", "live", "--", "workload", "run", "--help"]).unwrap();
-        let Command::Live(live) = cli.command else { panic!("not live") };
-        assert_eq!(live.capture.command, ["workload", "run", "--help"]);
-    }
 }

@@ -33,8 +33,20 @@ pub(crate) enum Source {
 }
 
 impl Input {
-    /// Opens a file; without a path, the sample.
+    /// Opens a file; without a path, the sample, which is said on stderr.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self> {
+        let input = Self::reopen(path)?;
+        if path.is_none() {
+            eprintln!(
+                "lazymmu: no trace given; this is the embedded sample, workload fork-exclusive on Linux {}",
+                input.reader.about.header.kernel.release
+            );
+        }
+        Ok(input)
+    }
+
+    /// The same, for a second look at what was opened before.
+    pub(crate) fn reopen(path: Option<&Path>) -> Result<Self> {
         let Some(path) = path else { return Self::sample() };
         let name = path.display().to_string();
         let open = |source| ReadError::Open { name: name.clone(), source };
@@ -53,10 +65,6 @@ impl Input {
     fn sample() -> Result<Self> {
         let source = Source::Sample(Cursor::new(SAMPLE));
         let reader = Reader::new("the embedded sample", source).map_err(unreadable)?;
-        eprintln!(
-            "lazymmu: no trace given; this is the embedded sample, workload fork-exclusive on Linux {}",
-            reader.about.header.kernel.release
-        );
         Ok(Self { reader, scenario: None })
     }
 }

@@ -11,5 +11,6 @@ mod naming;
 mod policy;
 mod reducing;
 mod session;
+mod whole_file;
 
 pub use exit::{ExitStatus, Failure};

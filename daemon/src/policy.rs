@@ -1,16 +1,18 @@
-//! What counts: the filter and the suppressions that the command line asks for. The only place that asks what day it
-//! is and that reads suppressions from disk.
+//! What counts: the filter, the suppressions and the baseline that the command line asks for. The only place that asks
+//! what day it is and that reads suppressions and baselines from disk.
 
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use lazymmu_hazard::{Engine, Occurrence, Outcome};
 use lazymmu_report::filter::Selection;
-use lazymmu_report::{Date, Filter, Suppressions};
+use lazymmu_report::{Baseline, Date, Filter, Report, Suppressions};
 use lazymmu_trace::{Header, Symbols};
 
-use crate::cli::{FilterArgs, SuppressArgs};
-use crate::{ExitStatus, Failure, session};
+use crate::cli::{BaselineArgs, FilterArgs, SuppressArgs};
+use crate::{ExitStatus, Failure, session, whole_file};
 
 /// What counts.
 #[derive(Clone, Debug)]
@@ -19,6 +21,54 @@ pub(crate) struct Policy {
     pub(crate) filter: Option<Filter>,
     pub(crate) suppressions: Suppressions,
     pub(crate) today: Date,
+    pub(crate) baseline: Option<Known>,
+}
+
+/// A baseline, and where it came from.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    path: PathBuf,
+    baseline: Baseline,
+    /// Whether what is seen is to be written there.
+    update: bool,
+}
+
+impl Known {
+    fn read(path: &Path, update: bool) -> Result<Self> {
+        let name = path.display().to_string();
+        let baseline = match std::fs::read_to_string(path) {
+            Ok(text) => {
+                Baseline::parse(&name, &text).map_err(|error| Failure::to(ExitStatus::Usage, error))?
+            }
+            // The first one has to begin somewhere.
+            Err(error) if update && error.kind() == io::ErrorKind::NotFound => Baseline::default(),
+            Err(error) => {
+                let what = format!("read the baseline {name}: {error}");
+                return Err(Failure::to(ExitStatus::Usage, what).into());
+            }
+        };
+        Ok(Self { path: path.to_owned(), baseline, update })
+    }
+
+    /// Whether it is to be written.
+    pub(crate) fn is_updated(&self) -> bool {
+        self.update
+    }
+
+    /// Marks what is new, and writes it down if that was asked for. Gives the exit status: what is written down is
+    /// known from then on.
+    pub(crate) fn apply(&self, report: &mut Report) -> Result<ExitStatus, Failure> {
+        self.baseline.apply(report);
+        if self.update {
+            whole_file::write(&self.path, &self.baseline.updated(report).text())?;
+        }
+        let new = report.baseline.as_ref().map_or(0, |baseline| baseline.new);
+        Ok(match (new, report.reasons.is_empty()) {
+            (1.., _) if !self.update => ExitStatus::Hazards,
+            (_, true) => ExitStatus::Clean,
+            (_, false) => ExitStatus::Inconclusive,
+        })
+    }
 }
 
 impl Policy {
@@ -39,7 +89,14 @@ impl Policy {
                  `lazymmu explain` lists the rules"
             );
         }
-        Ok(Self { filter, suppressions, today: args.today.unwrap_or_else(today) })
+        Ok(Self { filter, suppressions, today: args.today.unwrap_or_else(today), baseline: None })
+    }
+
+    /// With the baseline that the command line names.
+    pub(crate) fn with_baseline(mut self, args: &BaselineArgs) -> Result<Self> {
+        self.baseline =
+            args.baseline.as_deref().map(|path| Known::read(path, args.update_baseline)).transpose()?;
+        Ok(self)
     }
 
     /// The policy for a trace that may itself have been reduced by a filter: both must hold.

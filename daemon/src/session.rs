@@ -8,9 +8,9 @@ use lazymmu_hazard::{Arch, Config, Engine, Outcome, Verdict};
 use lazymmu_report::{Report, Session, Style};
 use lazymmu_trace::{Damage, Header, Symbols};
 
-use crate::ExitStatus;
 use crate::cli::{Color, Format};
 use crate::policy::Policy;
+use crate::{ExitStatus, Failure};
 
 /// An engine for the kernel that the header describes.
 pub(crate) fn engine(header: &Header) -> Engine {
@@ -65,37 +65,56 @@ impl Output {
         outcome: Outcome,
         damage: Option<Damage>,
     ) -> Result<ExitStatus> {
-        let (text, status) = self.render(policy, header, symbols, outcome, damage);
-        Self::print(&text)?;
-        Ok(status)
+        let judged = Judged::new(policy, header, symbols, outcome, damage)?;
+        Self::print(&self.render(&judged.report)?)?;
+        Ok(judged.status)
     }
 
-    /// The report of what was selected, and the exit status that its verdict calls for.
-    pub(crate) fn render(
-        self,
+    /// The report in the form that was asked for.
+    pub(crate) fn render(self, report: &Report) -> Result<String, Failure> {
+        Ok(match self.format {
+            Format::Human => report.text(self.style),
+            Format::Json => report.json(),
+            Format::Jsonl => report.jsonl(),
+            Format::Sarif => report.sarif(),
+            Format::Junit => report.junit(),
+            Format::Ktap => report.ktap(),
+            Format::Html => report.html().map_err(|error| Failure::to(ExitStatus::Bug, error))?,
+            Format::Github => report.github(),
+        })
+    }
+}
+
+/// What was selected of an outcome, as a report, and the exit status that it calls for.
+pub(crate) struct Judged {
+    pub(crate) report: Report,
+    pub(crate) status: ExitStatus,
+    /// What is in the report, without the suppressed.
+    pub(crate) outcome: Outcome,
+}
+
+impl Judged {
+    pub(crate) fn new(
         policy: &Policy,
         header: &Header,
         symbols: &Symbols,
         mut outcome: Outcome,
         damage: Option<Damage>,
-    ) -> (String, ExitStatus) {
-        let Policy { filter, suppressions, today } = policy;
+    ) -> Result<Self> {
+        let Policy { filter, suppressions, today, baseline } = policy;
         let applied = suppressions.apply(&mut outcome, symbols, *today);
         let session = Session { header, symbols, outcome: &outcome, damage };
-        let report = Report::new(&session).with_filter(filter.as_ref(), header).with_suppressed(
+        let mut report = Report::new(&session).with_filter(filter.as_ref(), header).with_suppressed(
             suppressions,
             &applied,
             &session,
         );
-        let text = match self.format {
-            Format::Human => report.text(self.style),
-            Format::Json => report.json(),
+        let status = match (baseline, outcome.verdict()) {
+            (Some(known), _) => known.apply(&mut report)?,
+            (None, Verdict::Clean) => ExitStatus::Clean,
+            (None, Verdict::Hazards) => ExitStatus::Hazards,
+            (None, Verdict::Inconclusive) => ExitStatus::Inconclusive,
         };
-        let status = match outcome.verdict() {
-            Verdict::Clean => ExitStatus::Clean,
-            Verdict::Hazards => ExitStatus::Hazards,
-            Verdict::Inconclusive => ExitStatus::Inconclusive,
-        };
-        (text, status)
+        Ok(Self { report, status, outcome })
     }
 }

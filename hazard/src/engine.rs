@@ -1,12 +1,15 @@
 //! The state machine: one record at a time.
 //!
 //! Nothing here knows a rule or an architecture: it keeps the sections and the pending writes. What is shown to the rules
-//! is in `judge`, what is forgotten when records are missing in `doubt`.
+//! is in `judge`, what is forgotten when records are missing in `doubt`, what others may look at in `look`.
 
 mod doubt;
 mod judge;
+mod look;
 #[cfg(test)]
 mod tests;
+
+pub use look::Waiting;
 
 use lazymmu_abi::{Context, Kind, Op, Record};
 use rustc_hash::FxHashMap;

@@ -123,6 +123,11 @@ impl Sections {
         self.by_task.contains_key(&task)
     }
 
+    /// The task's open section, to look at.
+    pub(crate) fn peek(&self, task: TaskId) -> Option<&Section> {
+        self.by_task.get(&task).map(|index| &self.store[*index])
+    }
+
     #[inline]
     pub(crate) fn get(&mut self, id: SectionId) -> &mut Section {
         &mut self.store[id.0]

@@ -26,6 +26,12 @@ pub(crate) fn write(report: &Report, text: &mut Text) {
     if let Some(damage) = &report.damage {
         row(text, "Damage", &damage.text);
     }
+    if let Some(baseline) = &report.baseline {
+        row(text, "Baseline", &baseline.words());
+        for gone in &baseline.gone {
+            row(text, "", &format!("{}: {}: {}", baseline.gone_word(), gone.rule, gone.what));
+        }
+    }
     text.line("");
     verdict(report, text);
 }
@@ -87,7 +93,8 @@ fn records(report: &Report) -> String {
     line
 }
 
-fn sections(report: &Report) -> String {
+/// How many sections there were, and what was written in them.
+pub(crate) fn sections(report: &Report) -> String {
     let sections = &report.sections;
     let mut line = sections.entered.to_string();
     if sections.nested > 0 {
@@ -131,24 +138,12 @@ fn by_cpu(losses: &BTreeMap<String, u64>) -> String {
 }
 
 fn verdict(report: &Report, text: &mut Text) {
-    let errors: Vec<_> = report.findings.iter().filter(|finding| finding.is_error()).collect();
-    let total: u64 = errors.iter().map(|finding| finding.count).sum();
-    let selected = if report.filter.is_some() { " that the filter selects" } else { "" };
-    let suppressed = match report.suppressed.len() {
-        0 => String::new(),
-        count => format!("; {count} suppressed"),
+    let role = match report.verdict {
+        "clean" => Role::Good,
+        "hazards" => Role::Bad,
+        _ => Role::Doubt,
     };
-    let (role, words) = match report.verdict {
-        "clean" => (Role::Good, format!("clean: no hazard{selected}{suppressed}")),
-        "hazards" => {
-            let classes = plural(errors.len() as u64, "hazard", "hazards");
-            (Role::Bad, format!("{classes}, seen {}{suppressed}", times(total)))
-        }
-        other => {
-            let words = format!("{other}: no hazard{selected} was seen, but not everything was{suppressed}");
-            (Role::Doubt, words)
-        }
-    };
+    let words = headline(report);
     let words = text.paint(role, &words);
     text.line(&format!("Verdict: {words}"));
     if report.verdict == "hazards" && !report.reasons.is_empty() {
@@ -156,6 +151,29 @@ fn verdict(report: &Report, text: &mut Text) {
     }
     for reason in &report.reasons {
         text.line(&format!("         {}", reason.text));
+    }
+}
+
+/// The verdict in words.
+pub(crate) fn headline(report: &Report) -> String {
+    let errors: Vec<_> = report.findings.iter().filter(|finding| finding.is_error()).collect();
+    let total: u64 = errors.iter().map(|finding| finding.count).sum();
+    let selected = if report.filter.is_some() { " that the filter selects" } else { "" };
+    let suppressed = match report.suppressed.len() {
+        0 => String::new(),
+        count => format!("; {count} suppressed"),
+    };
+    match report.verdict {
+        "clean" => format!("clean: no hazard{selected}{suppressed}"),
+        "hazards" => {
+            let classes = plural(errors.len() as u64, "hazard", "hazards");
+            let new = match &report.baseline {
+                None => String::new(),
+                Some(baseline) => format!("; {} new", baseline.new),
+            };
+            format!("{classes}, seen {}{new}{suppressed}", times(total))
+        }
+        other => format!("{other}: no hazard{selected} was seen, but not everything was{suppressed}"),
     }
 }
 

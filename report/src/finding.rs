@@ -6,9 +6,11 @@ use lazymmu_hazard::{Class, Proof};
 use lazymmu_trace::Symbols;
 use serde::Serialize;
 
+use crate::baseline::BaselineState;
 use crate::json::hex;
 use crate::pte::{Decoded, PteLayout};
 use crate::stack::{self, StackFrame};
+use crate::timeline::SectionTimeline;
 
 /// One bug.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -43,6 +45,12 @@ pub struct Finding {
     pub opener: Option<Site>,
     /// One event in full.
     pub example: Example,
+    /// What it is to the baseline; `None` without one, and for advice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<BaselineState>,
+    /// The course of the section up to that event and some way beyond; `None` if nobody looked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<SectionTimeline>,
 }
 
 /// What one profile says of a finding.
@@ -70,6 +78,11 @@ pub struct Site {
 }
 
 impl Site {
+    /// The innermost place of the stack whose source is known: the file and perhaps the line.
+    pub(crate) fn source(&self) -> Option<(&str, Option<u32>)> {
+        self.stack.iter().find_map(|frame| frame.file.as_deref().map(|file| (file, frame.line)))
+    }
+
     /// Whether it only read.
     pub(crate) fn is_read(&self) -> bool {
         Op::ALL.iter().any(|op| op.name() == self.op && op.info().kind == Kind::Read)
@@ -164,6 +177,8 @@ impl Finding {
             access: site(&class.access),
             opener: class.opener.as_ref().map(site),
             example: Example::new(&class.example, layout, class.level),
+            baseline: None,
+            timeline: None,
         }
     }
 }

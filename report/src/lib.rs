@@ -1,38 +1,51 @@
-//! Findings for people and for programs: text and JSON.
+//! Findings for people and for programs, in the forms that each of them reads.
 //!
 //! [`Report::new`] puts together what the engine found, what the trace says of the kernel, and the names of the call
-//! stacks; [`Report::json`] and [`Report::text`] write it down. The same input gives the same bytes: nothing here asks
+//! stacks; [`Report::json`], [`Report::text`] and so on write it down. The same input gives the same bytes: nothing here asks
 //! for the time, the host or the terminal.
 
 #![forbid(unsafe_code)]
 
 mod announce;
+pub mod baseline;
 pub mod batches;
+mod cases;
+pub mod diff;
 pub mod expectation;
 mod explain;
 mod figures;
 pub mod filter;
 mod finding;
+mod github;
 mod glob;
+mod html;
 mod json;
+mod jsonl;
+mod junit;
+mod ktap;
 mod pte;
+mod sarif;
 mod stack;
 mod style;
 mod summary;
 pub mod suppress;
 mod text;
+mod timeline;
 pub mod what_if;
 mod wrap;
 
 pub use announce::announce;
+pub use baseline::{Baseline, BaselineError};
 pub use explain::{explain, explain_profile, list_profiles, list_rules, profile_names};
 pub use filter::{Filter, FilterError};
 pub use finding::{Example, Finding, ProfileLine, Site, Value};
+pub use html::PageError;
 pub use pte::{Decoded, PteLayout};
 pub use stack::{Names, StackFrame};
 pub use style::Style;
 pub use summary::{Damage, Hooks, Losses, Missing, Reason, Records, Sections, Target};
 pub use suppress::{Date, SuppressionError, Suppressions};
+pub use timeline::{Collector, LeftOut, SectionTimeline, Step};
 
 use lazymmu_hazard::{Outcome, Verdict};
 use lazymmu_trace::{Header, Symbols};
@@ -83,6 +96,12 @@ pub struct Report {
     /// Suppressions that did nothing; `None` if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suppressions: Option<suppress::SuppressionsNote>,
+    /// What is new and what is gone; `None` without a baseline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<baseline::BaselineNote>,
+    /// The sizes of the batches; `None` if nobody counted them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batches: Option<batches::BatchReport>,
 }
 
 /// What the findings were selected by.
@@ -119,6 +138,8 @@ impl Report {
             findings: classes.iter().map(|class| Finding::new(class, symbols, layout)).collect(),
             suppressed: Vec::new(),
             suppressions: None,
+            baseline: None,
+            batches: None,
         }
     }
 
@@ -144,10 +165,56 @@ impl Report {
         self
     }
 
+    /// Adds the courses of the sections. The collector was made from the classes of the outcome that the report is of.
+    pub fn add_timelines(&mut self, collector: Collector, session: &Session<'_>) {
+        let layout = PteLayout::from_name(&session.header.kernel.pte_layout);
+        timeline::attach(&mut self.findings, collector, session.symbols, layout);
+    }
+
+    /// Adds the sizes of the batches.
+    pub fn add_batches(&mut self, observer: &batches::Observer, symbols: &Symbols) {
+        self.batches = Some(batches::BatchReport::new(observer, symbols));
+    }
+
     /// The document as JSON, with a newline at its end.
     #[must_use]
     pub fn json(&self) -> String {
         json::render(self)
+    }
+
+    /// The document in lines: see docs/reports.md.
+    #[must_use]
+    pub fn jsonl(&self) -> String {
+        jsonl::render(self)
+    }
+
+    /// SARIF 2.1.0.
+    #[must_use]
+    pub fn sarif(&self) -> String {
+        sarif::render(self)
+    }
+
+    /// JUnit XML.
+    #[must_use]
+    pub fn junit(&self) -> String {
+        junit::render(self)
+    }
+
+    /// KTAP, version 1.
+    #[must_use]
+    pub fn ktap(&self) -> String {
+        ktap::render(self)
+    }
+
+    /// One page that needs nothing else.
+    pub fn html(&self) -> Result<String, PageError> {
+        Ok(html::render(self)?)
+    }
+
+    /// Workflow commands of GitHub Actions.
+    #[must_use]
+    pub fn github(&self) -> String {
+        github::render(self)
     }
 
     /// The report for people.

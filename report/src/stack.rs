@@ -4,6 +4,8 @@ use lazymmu_hazard::{StackId, StackNames};
 use lazymmu_trace::{Frame, Symbols};
 use serde::Serialize;
 
+use crate::cases::one_line;
+
 /// One function of a call stack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StackFrame {
@@ -26,8 +28,16 @@ pub struct StackFrame {
 
 impl From<&Frame> for StackFrame {
     fn from(frame: &Frame) -> Self {
-        let Frame { function, offset, module, file, line, inlined } = frame.clone();
-        Self { function, offset, module, file, line, inlined }
+        // They come from the kernel or from who wrote the trace, and shall not steer a terminal.
+        let plain = |text: &Option<String>| text.as_deref().map(one_line);
+        Self {
+            function: one_line(&frame.function),
+            offset: frame.offset,
+            module: plain(&frame.module),
+            file: plain(&frame.file),
+            line: frame.line,
+            inlined: frame.inlined,
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use lazymmu_hazard::{CpuId, Gap, Statistics};
 use lazymmu_trace::{Header, Kernel};
 use serde::Serialize;
 
+use crate::cases::one_line;
+
 /// The kernel that was traced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Target {
@@ -24,8 +26,13 @@ pub struct Target {
 
 impl Target {
     pub(crate) fn new(kernel: &Kernel) -> Self {
-        let Kernel { release, version, build_id, architecture, page_size, .. } = kernel.clone();
-        Self { release, version, build_id, architecture, page_size }
+        Self {
+            release: one_line(&kernel.release),
+            version: one_line(&kernel.version),
+            build_id: kernel.build_id.as_deref().map(one_line),
+            architecture: one_line(&kernel.architecture),
+            page_size: kernel.page_size,
+        }
     }
 }
 

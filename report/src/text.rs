@@ -7,7 +7,7 @@ use crate::pte::Decoded;
 use crate::stack::StackFrame;
 use crate::style::{Role, Style};
 use crate::wrap::wrap;
-use crate::{Report, figures, suppress};
+use crate::{Report, figures, suppress, timeline};
 
 const RULER: &str = "==================================================================";
 
@@ -19,6 +19,13 @@ pub(crate) fn render(report: &Report, style: Style) -> String {
     text.advice(report);
     suppress::write(report, &mut text);
     figures::write(report, &mut text);
+    text.out
+}
+
+/// One finding alone, without colour.
+pub(crate) fn finding(finding: &Finding) -> String {
+    let mut text = Text { style: Style::Plain, out: String::new() };
+    text.body(finding);
     text.out
 }
 
@@ -40,8 +47,15 @@ impl Text {
 
     fn finding(&mut self, finding: &Finding) {
         self.line(RULER);
+        self.body(finding);
+        self.line(RULER);
+        self.line("");
+    }
+
+    fn body(&mut self, finding: &Finding) {
         let title = format!("{} in {}", finding.rule, finding.access.function);
-        let title = self.paint(Role::Title, &format!("HAZARD: {title}"));
+        let kind = if finding.is_error() { "HAZARD" } else { "ADVICE" };
+        let title = self.paint(Role::Title, &format!("{kind}: {title}"));
         self.line(&format!("{title}: {}", finding.title));
         self.state(finding);
 
@@ -54,10 +68,11 @@ impl Text {
             self.line("In the section entered by:");
             self.stack(opener);
         }
+        if let Some(timeline) = &finding.timeline {
+            timeline::write(timeline, self);
+        }
         self.values(finding);
         self.profiles(&finding.profiles);
-        self.line(RULER);
-        self.line("");
     }
 
     /// One line for each: who wants to know more finds it in the JSON.
@@ -79,40 +94,16 @@ impl Text {
     }
 
     fn written(&mut self, finding: &Finding) {
-        let Some(write) = &finding.write else { return };
-        let example = &finding.example;
-        let since = since(example);
-        let cpu = match example.write_cpu {
-            Some(cpu) if cpu != example.cpu => format!(", on CPU {cpu}"),
-            _ => String::new(),
-        };
-        let task = match example.write_tid {
-            Some(tid) if tid != example.tid => format!(" by {}", task(tid, example.write_task.as_deref())),
-            _ => String::new(),
-        };
+        let Some((write, words)) = finding.write.as_ref().zip(written_words(finding)) else { return };
         self.line("");
-        self.line(&format!("Written{since} before{task} with {}{cpu}:", self.paint(Role::Name, write.op)));
+        self.line(&format!("{words} with {}:", self.paint(Role::Name, write.op)));
         self.stack(write);
     }
 
     fn state(&mut self, finding: &Finding) {
         let Finding { count, proven, paths, fingerprint, .. } = finding;
-        let state = if *proven > 0 {
-            let all = if proven == count { "each time".to_owned() } else { format!("{proven} times") };
-            self.paint(Role::Bad, &format!("proven: the value was not the one written ({all})"))
-        } else if finding.example.comparison == "same" {
-            self.paint(
-                Role::Doubt,
-                "latent: nothing went wrong here, as this kernel had not deferred the write",
-            )
-        } else {
-            let words = if finding.what.is_some() {
-                "latent: it was done, and nothing shows that anything went wrong by it here"
-            } else {
-                "latent: there are no values to compare, so nothing shows that it went wrong here"
-            };
-            self.paint(Role::Doubt, words)
-        };
+        let role = if *proven > 0 { Role::Bad } else { Role::Doubt };
+        let state = self.paint(role, &state_words(finding));
         if let Some(what) = finding.what {
             self.line(&format!("What was seen: {what}."));
         }
@@ -124,21 +115,15 @@ impl Text {
             format!(" on {paths} call paths, of which one is shown")
         };
         self.line(&format!("Seen {times}{paths}. Fingerprint {fingerprint}."));
+        if let Some(baseline) = &finding.baseline {
+            let role = if baseline.is_known() { Role::Quiet } else { Role::Bad };
+            let words = self.paint(role, &format!("Baseline: {}.", baseline.words()));
+            self.line(&words);
+        }
     }
 
     fn access(&self, finding: &Finding) -> String {
-        let Example { entry, cpu, tid, task: name, context, .. } = &finding.example;
-        let level = finding.level.map_or_else(|| "entry".to_owned(), str::to_uppercase);
-        let entry = match (entry, finding.access.op) {
-            (None, _) => String::new(),
-            // What these work on is not the entry.
-            (Some(entry), "fault" | "tlb-flush") => format!(" for {level} {entry}"),
-            (Some(entry), _) => format!(" of {level} {entry}"),
-        };
-        let task = task(*tid, name.as_deref());
-        let context = if *context == "task" { String::new() } else { format!(" in {context}") };
-        let op = self.paint(Role::Name, finding.access.op);
-        format!("{op}{entry} by {task} on CPU {cpu}{context}:")
+        format!("{}{}:", self.paint(Role::Name, finding.access.op), access_words(finding))
     }
 
     fn stack(&mut self, site: &Site) {
@@ -172,23 +157,13 @@ impl Text {
     }
 
     fn values(&mut self, finding: &Finding) {
-        let Example { pending, seen, memory, comparison, .. } = &finding.example;
-        if pending.is_none() && seen.is_none() && memory.is_none() {
-            return;
+        let rows = value_rows(finding);
+        if !rows.is_empty() {
+            self.line("");
         }
-        self.line("");
-        // The record of a read-modify-write has what memory held after it.
-        let (got, then) = if finding.access.is_read() { ("read", "memory") } else { ("replaced", "after") };
-        for (name, value) in [("written", pending), (got, seen), (then, memory)] {
-            let Some(value) = value else { continue };
-            let same = name != "written" && pending.as_ref().is_some_and(|pending| pending.raw == value.raw);
-            let words = if same { "the same".to_owned() } else { words(value) };
-            let words = if name == got && *comparison == "different" {
-                self.paint(Role::Bad, &words)
-            } else {
-                self.paint(Role::Quiet, &words)
-            };
-            self.line(format!(" {name:<9} {}  {words}", value.raw).trim_end());
+        for (name, raw, words, bad) in rows {
+            let words = self.paint(if bad { Role::Bad } else { Role::Quiet }, &words);
+            self.line(format!(" {name:<9} {raw}  {words}").trim_end());
         }
     }
 
@@ -216,6 +191,67 @@ impl Text {
             }
         }
     }
+}
+
+/// Whether it went wrong.
+pub(crate) fn state_words(finding: &Finding) -> String {
+    let Finding { count, proven, .. } = finding;
+    if *proven > 0 {
+        let all = if proven == count { "each time".to_owned() } else { format!("{proven} times") };
+        return format!("proven: the value was not the one written ({all})");
+    }
+    let words = if finding.example.comparison == "same" {
+        "latent: nothing went wrong here, as this kernel had not deferred the write"
+    } else if finding.what.is_some() {
+        "latent: it was done, and nothing shows that anything went wrong by it here"
+    } else {
+        "latent: there are no values to compare, so nothing shows that it went wrong here"
+    };
+    words.to_owned()
+}
+
+/// What comes after the name of the access: of which entry, by whom and where.
+pub(crate) fn access_words(finding: &Finding) -> String {
+    let Example { entry, cpu, tid, task: name, context, .. } = &finding.example;
+    let level = finding.level.map_or_else(|| "entry".to_owned(), str::to_uppercase);
+    let entry = match (entry, finding.access.op) {
+        (None, _) => String::new(),
+        // What these work on is not the entry.
+        (Some(entry), "fault" | "tlb-flush") => format!(" for {level} {entry}"),
+        (Some(entry), _) => format!(" of {level} {entry}"),
+    };
+    let task = task(*tid, name.as_deref());
+    let context = if *context == "task" { String::new() } else { format!(" in {context}") };
+    format!("{entry} by {task} on CPU {cpu}{context}")
+}
+
+/// When the write was, by whom and where, if that is not the same as for the access.
+pub(crate) fn written_words(finding: &Finding) -> Option<String> {
+    let (example, _) = (&finding.example, finding.write.as_ref()?);
+    let since = since(example);
+    let task = match example.write_tid {
+        Some(tid) if tid != example.tid => format!(" by {}", task(tid, example.write_task.as_deref())),
+        _ => String::new(),
+    };
+    let cpu = match example.write_cpu {
+        Some(cpu) if cpu != example.cpu => format!(" on CPU {cpu}"),
+        _ => String::new(),
+    };
+    Some(format!("Written{since} before{task}{cpu}"))
+}
+
+/// The values: what each is, in hexadecimal, in words, and whether it shows that something went wrong.
+pub(crate) fn value_rows(finding: &Finding) -> Vec<(&'static str, String, String, bool)> {
+    let Example { pending, seen, memory, comparison, .. } = &finding.example;
+    // The record of a read-modify-write has what memory held after it.
+    let (got, then) = if finding.access.is_read() { ("read", "memory") } else { ("replaced", "after") };
+    let row = |(name, value): (&'static str, &Option<Value>)| {
+        let value = value.as_ref()?;
+        let same = name != "written" && pending.as_ref().is_some_and(|pending| pending.raw == value.raw);
+        let words = if same { "the same".to_owned() } else { words(value) };
+        Some((name, value.raw.clone(), words, name == got && *comparison == "different"))
+    };
+    [("written", pending), (got, seen), (then, memory)].into_iter().filter_map(row).collect()
 }
 
 fn task(tid: u32, name: Option<&str>) -> String {

@@ -11,7 +11,8 @@ use crate::session::Output;
 pub(super) fn run(args: &LiveArgs, color: Color) -> Result<ExitStatus> {
     let purpose =
         Purpose { trace: args.record.as_deref(), judge: true, outlives_trace: true, owns_stdout: true };
-    let policy = Policy::new(policy::filter(&args.capture.filter, None)?, &args.suppress)?;
+    let policy = Policy::new(policy::filter(&args.capture.filter, None)?, &args.suppress)?
+        .with_baseline(&args.baseline)?;
     let ended = capturing::run(&args.capture, purpose, &policy)?;
     let judge = ended.judge.unwrap_or_else(|| Judge::new(&ended.header, policy.filter.as_ref()));
     let output = Output::new(args.report.format, color);

@@ -1,9 +1,11 @@
 //! The commands, one file each.
 
+mod diff;
 mod explain;
 mod live;
 mod record;
 mod replay;
+mod report;
 mod stats;
 mod what_if;
 mod workload;
@@ -19,7 +21,8 @@ pub fn run(cli: &Cli) -> Result<ExitStatus> {
         Command::Record(args) => record::run(args),
         Command::Live(args) => live::run(args, cli.color),
         Command::Replay(args) => replay::run(args, cli.color),
-
+        Command::Diff(args) => diff::run(args, cli.color),
+        Command::Report(args) => report::run(args, cli.color),
         Command::Workload(args) => workload::run(args),
         Command::WhatIf(args) => what_if::run(args, cli.color),
         Command::Stats(args) => stats::run(args, cli.color),

@@ -25,7 +25,7 @@ pub(super) fn run(args: &ReplayArgs, color: Color) -> Result<ExitStatus> {
             "failed to write a reduced trace: nothing says what to keep; give --keep or another filter";
         return Err(Failure::new(ExitStatus::Usage, what).into());
     }
-    let policy = Policy::new(filter, &args.suppress)?;
+    let policy = Policy::new(filter, &args.suppress)?.with_baseline(&args.baseline)?;
     let output = Output::new(args.report.format, color);
     let reduced = args.output.as_deref();
     let trace = match args.traces.as_slice() {
@@ -34,7 +34,7 @@ pub(super) fn run(args: &ReplayArgs, color: Color) -> Result<ExitStatus> {
         traces => return several::run(traces, args.jobs, reduced, &policy, output),
     };
     if let Some(trace) = trace {
-        refuse_same(trace, reduced)?;
+        refuse_same(trace, reduced, "the reduced trace ")?;
     }
     let judged = judge_input(trace, policy, reduced, output)?;
     for note in &judged.notes {
@@ -88,9 +88,9 @@ fn judge<R: Read + Seek>(
         notes.push(reduced.finish(&reader.about)?);
     }
     let outcome = judge.finish(&reader.about.symbols);
-    let (report, status) =
-        output.render(&policy, &reader.about.header, &reader.about.symbols, outcome, damage);
-    Ok(Judged { report, status, notes })
+    let (header, symbols) = (&reader.about.header, &reader.about.symbols);
+    let judged = session::Judged::new(&policy, header, symbols, outcome, damage)?;
+    Ok(Judged { report: output.render(&judged.report)?, status: judged.status, notes })
 }
 
 /// The trace of what is selected, while it is written.
@@ -147,13 +147,12 @@ fn failed(path: &Path, error: &WriteError) -> anyhow::Error {
     Failure::new(ExitStatus::Usage, what).into()
 }
 
-/// To write a trace while it is read would destroy it.
-fn refuse_same(trace: &Path, reduced: Option<&Path>) -> Result<()> {
+/// To write over the trace that is read would destroy it.
+pub(super) fn refuse_same(trace: &Path, written: Option<&Path>, what: &str) -> Result<()> {
     let of = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
-    let Some(reduced) = reduced else { return Ok(()) };
-    if of(reduced).is_some_and(|file| Some(file) == of(trace)) {
-        let what =
-            format!("failed to write the reduced trace {}: it is the one that is read", reduced.display());
+    let Some(written) = written else { return Ok(()) };
+    if of(written).is_some_and(|file| Some(file) == of(trace)) {
+        let what = format!("failed to write {what}{}: it is the one that is read", written.display());
         return Err(Failure::new(ExitStatus::Usage, what).into());
     }
     Ok(())

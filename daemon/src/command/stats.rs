@@ -7,7 +7,7 @@ use lazymmu_report::batches::{BatchReport, Observer};
 use lazymmu_trace::Reader;
 
 use crate::ExitStatus;
-use crate::cli::{Color, Format, StatsArgs};
+use crate::cli::{Color, FigureFormat, StatsArgs};
 use crate::input::{Input, unreadable};
 use crate::session::{self, Output};
 
@@ -22,8 +22,8 @@ pub(super) fn run(args: &StatsArgs, color: Color) -> Result<ExitStatus> {
     }
     let report = BatchReport::new(&observer, &reader.about.symbols);
     Output::print(&match args.report.format {
-        Format::Human => report.text(Output::style(color)),
-        Format::Json => report.json(),
+        FigureFormat::Human => report.text(Output::style(color)),
+        FigureFormat::Json => report.json(),
     })?;
     Ok(whole(&reader))
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use lazymmu_report::what_if::WhatIf;
 
 use crate::ExitStatus;
-use crate::cli::{Color, Format, WhatIfArgs};
+use crate::cli::{Color, FigureFormat, WhatIfArgs};
 use crate::input::{Input, unreadable};
 use crate::session::Output;
 
@@ -16,8 +16,8 @@ pub(super) fn run(args: &WhatIfArgs, color: Color) -> Result<ExitStatus> {
     }
     let answer = what_if.finish();
     Output::print(&match args.report.format {
-        Format::Human => answer.text(Output::style(color)),
-        Format::Json => answer.json(),
+        FigureFormat::Human => answer.text(Output::style(color)),
+        FigureFormat::Json => answer.json(),
     })?;
     Ok(super::stats::whole(&reader))
 }

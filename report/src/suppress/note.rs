@@ -45,6 +45,13 @@ pub struct SuppressionsNote {
     pub expired: Vec<EntryNote>,
 }
 
+impl Suppressed {
+    /// The reasons of all entries.
+    pub(crate) fn why(&self) -> String {
+        self.by.iter().map(|by| by.reason.as_str()).collect::<Vec<_>>().join("; ")
+    }
+}
+
 impl From<&Entry> for EntryNote {
     fn from(entry: &Entry) -> Self {
         let Entry { file, line, reason, expires, .. } = entry.clone();

@@ -1,5 +1,7 @@
 //! Small histories with everything that a trace has: header, call stacks with names, records.
 
+#![allow(dead_code, reason = "not every test that has these histories wants each of them")]
+
 use lazymmu_abi::{Flags, Kind, Level, Op, Record};
 use lazymmu_hazard::{Arch, Config, Engine, Gap, Outcome};
 use lazymmu_trace::{Damage, Fault, Frame, Header, Hook, LostRecords, Reader, Symbols};
@@ -218,4 +220,20 @@ pub(crate) fn inconclusive() -> Scenario {
         outcome: run(records, &[Gap::Coverage]),
         damage: None,
     }
+}
+
+/// The fork on a kernel whose names and files were chosen to get out of every form that a report has.
+pub(crate) fn hostile() -> Scenario {
+    let mut scenario = fork_exclusive();
+    let name =
+        "x</script><script>alert(1)</script>\"'&{{7*7}}]]>\n::error::#  # SKIP\nok 1 - y\u{1b}[31m\u{2028}";
+    for (address, function) in [(0x300, name), (0x500, "../../<b>&amp;")] {
+        let mut frame = frame(function, 3, 0, false);
+        frame.file = Some("mm/a b?<i>\n,:%é.c".to_owned());
+        scenario.symbols.insert_frames(address, vec![frame]);
+    }
+    let header = &mut scenario.header;
+    "6.6.6\n<img src=x onerror=alert(2)>".clone_into(&mut header.kernel.release);
+    "#1 </style><style>*{display:none}".clone_into(&mut header.kernel.version);
+    scenario
 }

@@ -16,7 +16,7 @@ use lazymmu_report::Report;
 use super::{Judged, judge_input};
 use crate::cli::Format;
 use crate::command::status_of;
-use crate::policy::Policy;
+use crate::policy::{Known, Policy};
 use crate::session::Output;
 use crate::{ExitStatus, Failure};
 
@@ -29,6 +29,15 @@ pub(super) fn run(
 ) -> Result<ExitStatus> {
     if reduced.is_some() {
         let what = "failed to write a reduced trace: it is made of one trace, and several were given";
+        return Err(Failure::new(ExitStatus::Usage, what).into());
+    }
+    if !matches!(output.format(), Format::Human | Format::Json) {
+        let what = "failed to report several traces in this form: it is human or json; \
+                    `lazymmu report` makes any form of one trace";
+        return Err(Failure::new(ExitStatus::Usage, what).into());
+    }
+    if policy.baseline.as_ref().is_some_and(Known::is_updated) {
+        let what = "failed to update the baseline: it is made of one trace, and several were given";
         return Err(Failure::new(ExitStatus::Usage, what).into());
     }
     let jobs =
@@ -108,8 +117,8 @@ impl Telling {
             }
         };
         Output::print(&match self.format {
-            Format::Human => self.as_text(&name, &report),
             Format::Json => self.as_json(&name, status, &report),
+            _ => self.as_text(&name, &report),
         })?;
         self.told += 1;
         *self.by_status.entry(status as u8).or_default() += 1;
@@ -148,11 +157,11 @@ impl Telling {
         let rest = self.traces - judged.iter().sum::<usize>();
         let worst = self.worst as u8;
         Output::print(&match self.format {
-            Format::Human => format!(
+            Format::Json => format!("\n  ],\n  \"status\": {worst}\n}}\n"),
+            _ => format!(
                 "\n{} traces: {hazards} with hazards, {inconclusive} inconclusive, {clean} clean, {rest} not judged\n",
                 self.traces
             ),
-            Format::Json => format!("\n  ],\n  \"status\": {worst}\n}}\n"),
         })?;
         Ok(self.worst)
     }
