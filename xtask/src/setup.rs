@@ -68,6 +68,9 @@ const NEEDS: &[(&str, &[Need])] = &[
             header("zlib.h", "zlib1g-dev", "zlib-devel", "zlib"),
         ],
     ),
+    // Other programs that must be able to read reports: the kernel's parser of KTAP is in Python. A browser is used where
+    // there is one.
+    ("tests of reports", &[program("python3", "python3", "python3", "python")]),
     (
         "virtual machines",
         &[program("qemu-system-x86_64", "qemu-system-x86", "qemu-system-x86-core", "qemu-system-x86")],

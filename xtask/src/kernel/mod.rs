@@ -130,6 +130,11 @@ pub(crate) fn sections(series: Series) -> Result<Vec<Section>> {
     sections::find(&Tree::open(&source::ensure(&store, series, &package)?)?)
 }
 
+/// The source of a series, if a kernel of it was built here.
+pub(crate) fn source_in_cache(series: Series) -> Option<PathBuf> {
+    source::in_cache(&Store::open().ok()?, series)
+}
+
 fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

@@ -81,6 +81,13 @@ pub(crate) fn ensure(store: &Store, series: Series, package: &Package) -> Result
     unpack(store, series, package)
 }
 
+/// The unpacked source that the cache has of a series, if it has one.
+pub(crate) fn in_cache(store: &Store, series: Series) -> Option<PathBuf> {
+    let known = fs::read_to_string(store.root().join(format!("series-{}.toml", series.name()))).ok()?;
+    let package: Package = toml::from_str(&known).ok()?;
+    Some(store.source(&package.label())).filter(|source| source.is_dir())
+}
+
 /// The unpacked source of a package; downloads and unpacks it if the cache has none. The caller holds the source's lock.
 pub(crate) fn unpack(store: &Store, series: Series, package: &Package) -> Result<PathBuf> {
     let source = store.source(&package.label());

@@ -133,6 +133,17 @@ fn tests() -> Command {
 
 /// Keeps the tests of a module out of a run, and counts them.
 fn skip(tally: &mut Tally, cargo: &mut Command, module: &str, reason: &str) {
+    skip_of(tests, "tests in virtual machines", tally, cargo, (module, reason));
+}
+
+/// The same for the tests that a command runs, with their name. What is skipped is a module, for a reason.
+pub(super) fn skip_of(
+    tests: fn() -> Command,
+    name: &str,
+    tally: &mut Tally,
+    cargo: &mut Command,
+    (module, reason): (&str, &str),
+) {
     cargo.args(["--skip", module]);
     let count = || {
         let output = tests().args(["--", "--list", module]).output()?;
@@ -143,9 +154,9 @@ fn skip(tally: &mut Tally, cargo: &mut Command, module: &str, reason: &str) {
         Ok(list.lines().filter(|line| line.ends_with(": test")).count())
     };
     match count() {
-        Ok(count) => tally.skip(count, &format!("tests in virtual machines {module}"), reason),
+        Ok(count) => tally.skip(count, &format!("{name} {module}"), reason),
         Err(error) => {
-            tally.check::<()>("list of the tests in virtual machines", || Err(error));
+            tally.check::<()>(&format!("list of the {name}"), || Err(error));
         }
     }
 }

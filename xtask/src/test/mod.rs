@@ -4,6 +4,7 @@
 //! is skipped is counted too, and the reason is said.
 
 pub(crate) mod machines;
+mod readers;
 mod summary;
 
 use std::process::{ExitCode, Stdio};
@@ -55,6 +56,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         Machines::All => machines::run(&mut tally, true),
         Machines::None => machines::skip_all(&mut tally, "--vm none was given"),
     }
+    // After the machines, whose kernels bring the sources with the parser.
+    readers::run(&mut tally);
     eprintln!("\ntook {} s", start.elapsed().as_secs());
     tally.finish()
 }
