@@ -4,6 +4,8 @@
 //! `LAZYMMU_BLESS=1 cargo test -p lazymmu-report` writes the files anew; look at the difference before it is committed.
 //! What the kernel's own parser of KTAP makes of it is tested in `tests/`.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what fails here fails the test")]
+
 #[cfg(test)]
 #[path = "golden_support/scenario.rs"]
 mod scenario;

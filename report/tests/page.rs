@@ -2,6 +2,8 @@
 //!
 //! What a browser makes of the page is tested in `tests/`.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what fails here fails the test")]
+
 #[cfg(test)]
 #[path = "golden_support/scenario.rs"]
 mod scenario;
@@ -132,7 +134,7 @@ fn another_task_is_in_it_where_it_touches_what_waits() {
 fn a_long_section_is_cut_and_what_waits_is_right_all_the_same() {
     let mut text = String::from("task a on cpu 0 in f\nenter\n");
     for index in 0..400 {
-        text.push_str(&format!("write e[{index}]\n"));
+        text.extend([format!("write e[{index}]\n")]);
     }
     text.push_str("read e[399]\n");
     for _ in 0..100 {

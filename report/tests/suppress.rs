@@ -4,7 +4,6 @@
 
 #[cfg(test)]
 #[path = "golden_support/scenario.rs"]
-#[allow(dead_code, reason = "shared with the golden tests")]
 mod scenario;
 #[cfg(test)]
 #[path = "golden_support/schema.rs"]
