@@ -139,14 +139,13 @@ impl Insn {
     pub fn flow(&self) -> Flow {
         let near = || (self.0.op0_kind() == OpKind::NearBranch64).then(|| self.0.near_branch_target());
         match self.0.flow_control() {
-            FlowControl::Next | FlowControl::XbeginXabortXend => Flow::Next,
+            // `ud2` is a BUG or a WARN, and the kernel goes on behind a WARN (asm/bug.h).
+            FlowControl::Next | FlowControl::XbeginXabortXend | FlowControl::Exception => Flow::Next,
             FlowControl::Call => near().map_or(Flow::CallIndirect, Flow::Call),
             FlowControl::UnconditionalBranch => near().map_or(Flow::JumpIndirect, Flow::Jump),
             FlowControl::ConditionalBranch => near().map_or(Flow::JumpIndirect, Flow::Branch),
             FlowControl::IndirectCall => self.slot().map_or(Flow::CallIndirect, Flow::CallThrough),
             FlowControl::IndirectBranch => self.slot().map_or(Flow::JumpIndirect, Flow::JumpThrough),
-            // `ud2` is a BUG or a WARN, and the kernel goes on behind a WARN (asm/bug.h).
-            FlowControl::Exception => Flow::Next,
             FlowControl::Return | FlowControl::Interrupt => Flow::End,
         }
     }

@@ -29,7 +29,7 @@ pub(super) mod level {
 
     use super::{Deserialize, Deserializer, Serializer, de};
 
-    #[allow(clippy::ref_option, reason = "serde hands it over like this")]
+    #[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde hands it over like this")]
     pub(crate) fn serialize<S: Serializer>(level: &Option<Level>, serializer: S) -> Result<S::Ok, S::Error> {
         match level {
             Some(level) => serializer.serialize_str(level.name()),

@@ -173,6 +173,7 @@ pub enum Count {
 }
 
 impl Count {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over like this")]
     fn is_one(&self) -> bool {
         *self == Self::One
     }
