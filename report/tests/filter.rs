@@ -337,6 +337,18 @@ fn a_section_that_touches_a_kept_one_is_kept_with_it() {
 }
 
 #[test]
+fn who_wrote_an_entry_first_still_counts_when_the_next_writer_is_done() {
+    let [enter, write, _, _] = section(2, 1);
+    let [other_enter, other_write, _, other_leave] = section(3, 1);
+    let outside =
+        |op| Step::Access { task: 0, op, entry: 1, count: 1, value: 1, stack: 3, context: Context::Task };
+    let steps =
+        [enter, write, other_enter, other_write, other_leave, outside(Op::SetPtes), outside(Op::PtepGet)];
+    let kept = reduce(&records(&steps), &"level=pte".parse().unwrap(), Some(&symbols()));
+    assert_eq!(kept.len(), steps.len(), "the write outside bears on what the read finds");
+}
+
+#[test]
 fn a_section_without_end_does_not_hold_up_the_rest() {
     let access = Step::Access {
         task: 1,

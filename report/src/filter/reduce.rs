@@ -7,6 +7,7 @@
 //! the engine concludes about a kept section, it concludes from the reduced records as well. Where the wait would be
 //! too long, what waits is kept: too much is harmless.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 use lazymmu_abi::{Context, Kind, Record};
@@ -30,10 +31,19 @@ pub struct Reducer {
     waiting: VecDeque<Waiting>,
     spans: Spans,
     open: HashMap<TaskId, SpanId>,
-    /// The open span that wrote the entry last.
-    writers: HashMap<EntryAddr, SpanId>,
+    /// Who wrote the entry, as far as that is not over.
+    writers: HashMap<EntryAddr, Writers>,
     /// Which terms about functions hold of a stack.
     stacks: HashMap<StackId, u64>,
+}
+
+/// The spans that wrote an entry: they are all in one group.
+#[derive(Clone, Copy)]
+struct Writers {
+    /// The one that wrote it last. It may be over, while others of its group are not.
+    last: SpanId,
+    /// How many times the entry is in the lists of open spans.
+    open: usize,
 }
 
 struct Waiting {
@@ -136,7 +146,7 @@ impl Reducer {
         let mut touched = None;
         for index in 0..u64::from(record.count.max(1)) {
             let entry = EntryAddr(record.entry).advance(index);
-            let writer = self.writers.get(&entry).copied();
+            let writer = self.writers.get(&entry).map(|writers| writers.last);
             if let Some(writer) = writer.filter(|writer| Some(*writer) != section) {
                 if let Some(other) = section.or(touched) {
                     self.spans.join(other, writer);
@@ -147,7 +157,8 @@ impl Reducer {
                 && kind != Some(Kind::Read)
                 && writer != Some(section)
             {
-                self.writers.insert(entry, section);
+                let writers = self.writers.entry(entry).or_insert(Writers { last: section, open: 0 });
+                *writers = Writers { last: section, open: writers.open + 1 };
                 self.spans.get(section).entries.push(entry);
             }
         }
@@ -220,8 +231,11 @@ impl Reducer {
         let span = self.spans.get(id);
         let terms = span.terms;
         for entry in std::mem::take(&mut span.entries) {
-            if self.writers.get(&entry) == Some(&id) {
-                self.writers.remove(&entry);
+            if let Entry::Occupied(mut writers) = self.writers.entry(entry) {
+                writers.get_mut().open -= 1;
+                if writers.get().open == 0 {
+                    writers.remove();
+                }
             }
         }
         let of_stack = |number: usize| filter.terms.get(number).is_some_and(super::Term::is_of_stack);
