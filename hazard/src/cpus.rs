@@ -227,4 +227,61 @@ mod tests {
         cpus.entered(CPU, task(1), true);
         assert_eq!(cpus.entered(CPU, task(2), true), Some(Disagreement::EnteredTwice));
     }
+
+    #[test]
+    fn a_lost_access_of_one_cpu_says_nothing_of_another() {
+        let mut cpus = Cpus::default();
+        cpus.entered(CPU, task(1), false);
+        cpus.entered(CpuId(2), task(2), false);
+        cpus.forget_mode(Some(CpuId(2)));
+        assert_eq!(cpus.entered(CPU, task(1), false), Some(Disagreement::EnteredTwice));
+        assert_eq!(cpus.entered(CpuId(2), task(2), false), None);
+    }
+
+    #[test]
+    fn after_a_lost_access_a_mode_that_may_not_agree_is_not_known() {
+        let mut cpus = Cpus::default();
+        cpus.left(CPU, false);
+        assert_eq!(cpus.seen(CPU, task(1), false), None);
+        assert_eq!(cpus.left(CPU, false), Some(Disagreement::LeftTwice), "nothing was lost");
+        cpus.forget_mode(Some(CpuId(2)));
+        assert_eq!(cpus.seen(CPU, task(1), false), None);
+        assert_eq!(cpus.left(CPU, false), None);
+    }
+
+    #[test]
+    fn who_nests_in_a_mode_of_nobody_known_does_not_own_it() {
+        let mut cpus = Cpus::default();
+        cpus.forget();
+        assert_eq!(cpus.entered(CPU, task(1), true), None, "for whom, a lost switch may tell");
+        cpus.switched(CPU, task(1), task(2));
+        assert_eq!(cpus.entered(CPU, task(2), true), None, "it may have been for this one");
+        assert_eq!(cpus.seen(CPU, task(3), true), None);
+    }
+
+    #[test]
+    fn where_the_mode_does_not_nest_one_leave_ends_it() {
+        let mut cpus = Cpus::default();
+        cpus.forget();
+        for (nests, expected) in [(true, None), (false, Some(Disagreement::LeftTwice))] {
+            assert_eq!(cpus.left(CPU, nests), None);
+            assert_eq!(cpus.left(CPU, nests), expected, "a call may be missing");
+        }
+    }
+
+    #[test]
+    fn a_mode_is_left_behind_once_the_switch_is_over() {
+        let mut cpus = Cpus::default();
+        cpus.entered(CPU, task(1), false);
+        assert!(!cpus.left_behind(CPU, task(1)), "it was not switched out");
+        cpus.switched(CPU, task(1), task(2));
+        assert!(!cpus.left_behind(CPU, task(1)), "the switch may be about to leave it");
+        cpus.heard(CPU);
+        assert!(cpus.left_behind(CPU, task(1)));
+        assert!(!cpus.left_behind(CPU, task(2)) && !cpus.left_behind(CpuId(2), task(1)));
+        cpus.switched(CPU, task(2), task(3));
+        assert!(cpus.left_behind(CPU, task(1)), "the switch of others does nothing for it");
+        cpus.switched(CPU, task(3), task(1));
+        assert!(!cpus.left_behind(CPU, task(1)), "it is back");
+    }
 }

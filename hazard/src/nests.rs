@@ -160,4 +160,73 @@ mod tests {
         assert_eq!(nests.outside.len(), 1);
         assert_eq!(nests.left(task(1), true), Left::Section);
     }
+
+    /// What leaves tell of a task that entered a section inside another.
+    fn nested(nests: &mut Nests, tid: usize) -> Left {
+        nests.entered(task(tid), StackId(1), None);
+        nests.entered(task(tid), StackId(2), Some(StackId(1)));
+        assert_eq!(nests.left(task(tid), true), Left::Section, "the inner one, or nobody knows");
+        nests.left(task(tid), true)
+    }
+
+    fn is_told(left: Left) -> bool {
+        matches!(left, Left::Nest(Nest { inner: StackId(2), outer: StackId(1), .. }))
+    }
+
+    #[test]
+    fn of_a_task_in_doubt_nothing_is_told_until_it_ends() {
+        let mut nests = Nests::default();
+        assert!(is_told(nested(&mut nests, 1)));
+        for _ in 0..2 {
+            nests.doubt(task(1));
+            assert_eq!(nested(&mut nests, 1), Left::Section, "doubt about it twice is no less");
+        }
+        assert!(is_told(nested(&mut nests, 2)), "it is of one task");
+        for _ in 0..2 {
+            nests.ended(task(1));
+            assert!(is_told(nested(&mut nests, 1)), "whoever gets its number");
+        }
+    }
+
+    #[test]
+    fn of_a_task_in_doubt_nothing_is_kept() {
+        let mut nests = Nests::default();
+        nests.entered(task(1), StackId(2), Some(StackId(1)));
+        nests.left(task(2), true);
+        assert_eq!((nests.open.len(), nests.outside.len()), (1, 1));
+        nests.doubt(task(1));
+        nests.doubt(task(2));
+        nests.entered(task(1), StackId(2), Some(StackId(1)));
+        assert!(nests.open.is_empty() && nests.outside.is_empty());
+    }
+
+    #[test]
+    fn doubt_about_all_is_over_for_those_that_end() {
+        let mut nests = Nests::default();
+        nests.entered(task(1), StackId(2), Some(StackId(1)));
+        nests.left(task(2), true);
+        for _ in 0..2 {
+            nests.doubt_all();
+            assert!(nests.open.is_empty() && nests.outside.is_empty());
+            assert_eq!(nested(&mut nests, 3), Left::Section);
+            nests.ended(task(3));
+            assert!(is_told(nested(&mut nests, 3)));
+            assert_eq!(nested(&mut nests, 4), Left::Section, "another one");
+        }
+        nests.doubt(task(3));
+        assert_eq!(nested(&mut nests, 3), Left::Section);
+    }
+
+    #[test]
+    fn doubt_about_too_many_is_doubt_about_all() {
+        let mut nests = Nests::default();
+        for tid in 1..=MAX_TASKS {
+            nests.doubt(task(tid));
+        }
+        let other = MAX_TASKS + 2;
+        assert!(is_told(nested(&mut nests, other)), "there is room for all of them");
+        nests.doubt(task(MAX_TASKS + 1));
+        assert_eq!(nested(&mut nests, other), Left::Section);
+        assert!(nests.others.is_empty());
+    }
 }

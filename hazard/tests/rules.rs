@@ -325,6 +325,9 @@ fn section_leak_above_the_highest() {
     let outcome = run(&[before, wrong]);
     assert_eq!(found(&outcome), [("section-leak", 1)]);
     silent_after_losses(before, wrong, OF_SECTIONS);
+    // Paused, the same call counts nothing.
+    let paused = run(&[before, &|log| done(log.mode(A, Op::Pause, 254, 1, 9).mode(A, Op::Enter, 254, 1, 9))]);
+    assert_eq!((found(&paused), paused.reasons()), (Vec::new(), Vec::new()));
 }
 
 #[test]

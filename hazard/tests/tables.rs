@@ -88,3 +88,21 @@ fn queues_are_where_the_architecture_keeps_them() {
         assert_eq!(id.profile().queue.of, of, "{id:?}");
     }
 }
+
+/// Whether what an interrupt stores inside a section goes where the section's stores wait.
+#[test]
+fn only_the_cache_of_s390_takes_what_interrupts_write() {
+    for (id, takes) in [
+        (ProfileId::Strict, false),
+        // xen_set_pte() asks xen_get_lazy_mode(), which is none in an interrupt.
+        (ProfileId::XenPv, false),
+        (ProfileId::S390, true),
+        // The stores are done; only flushes of the TLB wait.
+        (ProfileId::PowerpcHash, false),
+        (ProfileId::Sparc64, false),
+        // The store is done, and its barrier is not put off in an interrupt.
+        (ProfileId::Arm64, false),
+    ] {
+        assert_eq!(id.profile().queue.takes_interrupts, takes, "{id:?}");
+    }
+}

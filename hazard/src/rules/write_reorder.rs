@@ -40,3 +40,21 @@ pub(super) static INFO: Info = Info {
                   and two writes that wait in the queues of two CPUs come in the order of the flushes. A \
                   write from an interrupt is the matter of irq-access.",
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_later_write_is_not_queued_behind_is_overtaken() {
+        let queue = ProfileMask::NONE.with(ProfileId::XenPv);
+        let waits = queue.with(ProfileId::S390);
+        let check = |waits, queued| {
+            let (kind, who) = (Kind::Write, Who::Writer);
+            let (late, sees_memory) = (ProfileMask::NONE, ProfileMask::ALL);
+            check(Encounter { kind, who, raw: false, waits, late, sees_memory, queued })
+        };
+        assert_eq!(check(waits, queue), ProfileMask::NONE.with(ProfileId::S390).with(ProfileId::Strict));
+        assert_eq!(check(waits, waits), ProfileMask::NONE, "what nothing overtakes breaks no contract");
+    }
+}
