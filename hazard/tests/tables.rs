@@ -100,7 +100,7 @@ fn only_the_cache_of_s390_takes_what_interrupts_write() {
         // The stores are done; only flushes of the TLB wait.
         (ProfileId::PowerpcHash, false),
         (ProfileId::Sparc64, false),
-        // The store is done, and its barrier is not put off in an interrupt.
+        // The store is done; only a barrier waits.
         (ProfileId::Arm64, false),
     ] {
         assert_eq!(id.profile().queue.takes_interrupts, takes, "{id:?}");

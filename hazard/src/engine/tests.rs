@@ -72,3 +72,54 @@ fn a_section_that_ended_leaves_no_state() {
     assert!(engine.pending.is_empty());
     assert!(engine.sections.ids().is_empty());
 }
+
+#[test]
+fn what_waits_nowhere_is_not_kept() {
+    let mut engine = Engine::new(Config::default());
+    engine.process(&record(Kind::Section, Op::Enter, 1));
+    engine.process(&record(Kind::Rmw, Op::PtepClearFlush, 5));
+    assert!(engine.pending.is_empty());
+}
+
+#[test]
+fn what_only_joins_the_queue_of_an_architecture_is_kept_and_not_counted() {
+    let interrupt = record(Kind::Write, Op::SetPtes, 5);
+    let interrupt = Record { flags: interrupt.flags | Context::Softirq as u8, ..interrupt };
+    for joins in [record(Kind::Rmw, Op::WrprotectPtes, 5), interrupt] {
+        let mut engine = Engine::new(Config::default());
+        engine.process(&record(Kind::Section, Op::Enter, 1));
+        engine.process(&joins);
+        let top = engine.pending.at(EntryAddr(0x1000)).unwrap();
+        let write = engine.pending.write(top.write);
+        let s390 = ProfileMask::NONE.with(ProfileId::S390);
+        assert_eq!((write.waits, write.late), (s390, ProfileMask::NONE));
+        assert_eq!((engine.statistics.entries_written, engine.pending.len()), (0, 0));
+        engine.process(&Record { entry: 0x2000, ..record(Kind::Write, Op::SetPtes, 5) });
+        assert_eq!((engine.statistics.entries_written, engine.pending.len()), (1, 1));
+    }
+}
+
+/// In an interrupt of a task whose mode is off, what s390 would keep in the cache is stored, over all that waits.
+#[test]
+fn an_interrupt_where_the_mode_is_off_stores() {
+    let of = |tid, record: Record| Record { tid, stack: u64::from(tid), ..record };
+    for paused in [false, true] {
+        let mut engine = Engine::new(Config::default());
+        for tid in [1, 2] {
+            engine.process(&of(tid, record(Kind::Section, Op::Enter, 1)));
+            engine.process(&of(tid, record(Kind::Write, Op::SetPtes, 5)));
+        }
+        if paused {
+            engine.process(&of(3, record(Kind::Section, Op::Enter, 1)));
+            engine.process(&Record { memory: 1, ..of(3, record(Kind::Section, Op::Pause, 1)) });
+        }
+        let change = of(3, record(Kind::Rmw, Op::WrprotectPtes, 5));
+        engine.process(&Record { flags: change.flags | Context::Softirq as u8, ..change });
+        engine.end();
+        let all = ProfileMask::NONE.with(ProfileId::Strict).with(ProfileId::XenPv).with(ProfileId::S390);
+        let found: Vec<_> =
+            engine.occurrences().iter().map(|found| (found.place.write, found.breaks)).collect();
+        let expected = [(Some(StackId(2)), all), (Some(StackId(1)), all)];
+        assert_eq!(found, expected, "paused: {paused}");
+    }
+}

@@ -475,4 +475,23 @@ mod tests {
         }
         assert_eq!(masks.on_switch, ProfileMask::NONE.with(XenPv).with(Arm64));
     }
+
+    #[test]
+    fn only_changes_are_stored_or_join_a_queue() {
+        let masks = Masks::new();
+        for op in Op::ALL.iter().filter(|op| !matches!(op.info().kind, Kind::Write | Kind::Rmw)) {
+            for of in [&masks.joins, &masks.joins_in_interrupt, &masks.stores, &masks.stores_outside] {
+                assert!(of[*op as usize].is_empty(), "{op:?}");
+            }
+        }
+        let outside = |op: Op, id| masks.stores_outside[op as usize].has(id);
+        assert!(outside(Op::WrprotectPtes, S390) && outside(Op::ModifyProtStart, Strict));
+        assert!(!outside(Op::ModifyProtStart, XenPv), "it only reads");
+        assert!(!outside(Op::PtepTrySet, S390), "it does nothing");
+    }
+
+    #[test]
+    fn only_where_no_store_waits_something_is_late() {
+        assert_eq!(Masks::new().late, ProfileMask::NONE.with(Arm64));
+    }
 }

@@ -18,23 +18,49 @@ pub(super) const EXPLAINED: &[(&str, &str)] = &[
     ),
     ("profile/mod.rs new: `does == Does::FlushesFirst` never true", NOBODY_FLUSHES_FIRST),
     ("profile/mod.rs new: `add(&mut masks.flushes_first)` dropped", NOBODY_FLUSHES_FIRST),
+    ("profile/mod.rs new: `Does::FlushesFirst` dropped", NOBODY_FLUSHES_FIRST),
     // What is known of CPUs.
     (
         "cpus.rs told: `told` gives true",
         "of CPUs that never told nothing is known: asking them finds nothing",
     ),
-    ("cpus.rs forget: `self.told = false` dropped", "as before"),
     ("engine.rs access: `self.cpus.told()` always true", "as before"),
     ("engine.rs switched: `self.cpus.told()` always true", "as before"),
+    ("engine.rs section: `self.cpus.told()` always true", "as before"),
     (
-        "engine.rs switched: `self.sections.has(next)` always true",
-        "it saves work: a task enters for another only in the switch itself, and a lost switch makes all be forgotten",
+        "cpus.rs entered: `owner.is_none()` never true",
+        "the owner is not known where a switch was lost, and then that of the mode is not either: they are equal",
+    ),
+    (
+        "nests.rs is_sure: `!self.others.is_empty()` always true",
+        "it saves work: a set without tasks does not have this one",
+    ),
+    (
+        "engine.rs follow: `!self.sections.get(id).story.doubtful` always true",
+        "a kernel that does not count leaves a section in doubt only where the task moved, and then its calls are in doubt",
     ),
     // The engine.
+    ("engine/judge.rs meet: `any` always true", "it saves work: there is nothing to judge"),
+    ("engine/judge.rs met_at: `self.met.len() > before`", "as before"),
+    ("engine/judge.rs judge: `self.met = met` dropped", "it saves memory: the list is empty either way"),
     (
-        "engine/judge.rs judge: `active` always true",
-        "a task's own writes wait only while its mode is on: a pause and a leave flush, a doubt drops them",
+        "engine/judge.rs met_at: `record.context() != Context::Task` always true",
+        "a task whose mode is on is active, which is asked first",
     ),
+    (
+        "engine/judge.rs met_at: `masks.queues[op].or(masks.joins[op])` keeps its left side only",
+        "of what a write is queued behind is asked, and no table of today keeps one in order that it does not queue",
+    ),
+    (
+        "engine/judge.rs met_at: `active` never true",
+        "what is stored outside and joins no queue inside is what is stored inside",
+    ),
+    ("engine/judge.rs met_at: `top.hides` always true", "it saves work: no other write comes after it"),
+    ("engine/judge.rs met_at: `raw`", ASKED_BY_RULES),
+    ("engine/judge.rs met_at: `Kind::Write` dropped from the arms", ASKED_BY_RULES),
+    ("engine/judge.rs met_at: `waits.without(queued)` keeps its left side only", ASKED_BY_RULES),
+    ("engine/judge.rs met_at: `waits.and(sees_memory)`", ASKED_BY_RULES),
+    ("engine/judge.rs met_at: `!harms.is_empty()` always true", ASKED_BY_RULES),
     (
         "engine/judge.rs breached: `breaks.is_empty()` never true",
         "what breaks anywhere breaks the contract, a test of the tables says, so an error without a profile does not occur",
@@ -114,3 +140,4 @@ const ROWS_ARE_VERIFIED: &str =
     "every row of every table was checked today; only happenings have one that was not";
 const NOBODY_FLUSHES_FIRST: &str = "no architecture flushes before an operation today; the test of the engine for it puts the mask in itself";
 const CACHE: &str = "it saves work: without it the same is found by a longer way";
+const ASKED_BY_RULES: &str = "it saves work: a rule that is shown more asks the same of each encounter again";
