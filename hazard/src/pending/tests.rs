@@ -162,3 +162,97 @@ fn the_end_of_the_address_space_wraps() {
     let id = table.insert(write(!7, 600)).unwrap();
     assert_eq!(table.remove(id), 600);
 }
+
+fn of(tid: u32, write: Write) -> Write {
+    Write { owner: TaskId::of(&lazymmu_abi::Record { tid, ..Default::default() }), ..write }
+}
+
+/// Counts, but waits on fewer profiles than others, so it replaces none.
+fn less(first: u64) -> Write {
+    Write { waits: ProfileMask::NONE.with(crate::profile::ProfileId::Strict), ..write(first, 1) }
+}
+
+fn quiet(first: u64) -> Write {
+    Write { counted: false, ..less(first) }
+}
+
+#[test]
+fn a_write_that_is_late_elsewhere_is_kept_behind_the_later() {
+    let late = ProfileMask::NONE.with(crate::profile::ProfileId::Arm64);
+    for (later, hides) in [(ProfileMask::NONE, true), (late, false)] {
+        let mut table = Table::new(100);
+        table.insert(Write { late, ..write(0x1000, 1) }).unwrap();
+        table.insert(Write { late: later, ..write(0x1000, 1) }).unwrap();
+        assert_eq!(table.at(EntryAddr(0x1000)).unwrap().hides, hides, "{later:?}");
+    }
+}
+
+#[test]
+fn what_is_hidden_is_bounded_too() {
+    let mut table = Table::new(4);
+    let kept: Vec<_> = (1..=4).map(|tid| table.insert(of(tid, write(0x1000, 2))).is_some()).collect();
+    assert_eq!((kept, table.hidden_len), (vec![true, true, true, false], 4));
+}
+
+#[test]
+fn forgetting_a_write_forgets_what_is_behind_it() {
+    for top in [of(2, write(0x1000, 1)), of(2, quiet(0x1000))] {
+        let mut table = Table::new(100);
+        let old = table.insert(write(0x1000, 2)).unwrap();
+        let new = table.insert(top).unwrap();
+        assert_eq!((table.len(), table.hidden_len), (2, 1));
+        table.forget(new);
+        assert_eq!(table.at(EntryAddr(0x1000)), None);
+        assert_eq!(table.at(EntryAddr(0x1008)).map(|at| at.write), Some(old), "there it is alone");
+        assert_eq!((table.len(), table.hidden_len, table.hidden.len()), (1, 0, 0));
+        assert_eq!(table.remove(old), 1);
+        assert!(table.is_empty() && table.len() == 0);
+    }
+}
+
+#[test]
+fn forgetting_a_write_behind_another_leaves_the_others() {
+    let mut table = Table::new(100);
+    let ids: Vec<_> = (1..=3).map(|tid| table.insert(of(tid, write(0x1000, 1))).unwrap()).collect();
+    table.forget(ids[1]);
+    let top = table.at(EntryAddr(0x1000)).unwrap();
+    let chain: Vec<_> = table.chain(EntryAddr(0x1000), top).map(|at| at.write).collect();
+    assert_eq!(chain, [ids[2], ids[0]]);
+    assert_eq!((table.len(), table.hidden_len), (1, 1));
+}
+
+#[test]
+fn an_entry_is_flushed_with_the_last_write_of_its_task_that_counts() {
+    let mut table = Table::new(100);
+    let first = table.insert(write(0x1000, 1)).unwrap();
+    let second = table.insert(less(0x1000)).unwrap();
+    assert_eq!(table.remove(first), 0, "a later one is on top");
+    let other = table.insert(of(2, write(0x1000, 1))).unwrap();
+    let third = table.insert(less(0x1000)).unwrap();
+    let top = table.insert(of(2, less(0x1000))).unwrap();
+    assert_eq!(table.remove(second), 0, "a later one is behind another task's");
+    assert_eq!((table.remove(third), table.remove(other), table.remove(top)), (1, 0, 1));
+    assert_eq!((table.len(), table.hidden_len, table.is_empty()), (0, 0, true));
+}
+
+#[test]
+fn what_does_not_count_flushes_nothing() {
+    let mut table = Table::new(100);
+    let below = table.insert(of(2, quiet(0x1000))).unwrap();
+    let middle = table.insert(quiet(0x1000)).unwrap();
+    assert_eq!(table.len(), 0);
+    let top = table.insert(of(2, Write { waits: ProfileMask::NONE, ..quiet(0x1000) })).unwrap();
+    assert_eq!((table.len(), table.remove(middle), table.remove(top), table.remove(below)), (0, 0, 0, 0));
+    assert!(table.is_empty());
+}
+
+#[test]
+fn what_was_disturbed_is_so_when_it_is_the_latest_again() {
+    let mut table = Table::new(100);
+    let old = table.insert(write(0x1000, 1)).unwrap();
+    table.disturb(EntryAddr(0x1000), 1);
+    let new = table.insert(of(2, write(0x1000, 1))).unwrap();
+    table.remove(new);
+    let back = Pending { write: old, disturbed: true, hides: false, behind: true };
+    assert_eq!(table.at(EntryAddr(0x1000)), Some(back));
+}

@@ -123,6 +123,11 @@ pub(super) const EXPLAINED: &[(&str, &str)] = &[
         "pending.rs parts: `part.len = left.min(SLOTS - part.from)` dropped",
         "it saves work: the parts are of one entry then",
     ),
+    ("pending.rs chain: `top.hides` always true", NOTHING_HIDDEN),
+    ("pending.rs counts_at: `top.hides` always true", NOTHING_HIDDEN),
+    ("pending.rs take: `slot & HIDES != 0` always true", NOTHING_HIDDEN),
+    ("pending.rs forget_behind: `slot & HIDES == 0` never true", NOTHING_HIDDEN),
+    ("pending.rs insert: `fresh == part.len` never true", CACHE),
     ("tasks.rs seen_on: `!self.switched_out` never true", CACHE),
     ("tasks.rs seen_on: `self.cpu == cpu` never true", CACHE),
     ("tasks.rs find: `section.task == Some(task)` never true", CACHE),
@@ -141,3 +146,5 @@ const ROWS_ARE_VERIFIED: &str =
 const NOBODY_FLUSHES_FIRST: &str = "no architecture flushes before an operation today; the test of the engine for it puts the mask in itself";
 const CACHE: &str = "it saves work: without it the same is found by a longer way";
 const ASKED_BY_RULES: &str = "it saves work: a rule that is shown more asks the same of each encounter again";
+const NOTHING_HIDDEN: &str =
+    "it saves work: without the mark there is nothing behind the entry's write to be found";
