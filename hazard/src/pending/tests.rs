@@ -206,7 +206,7 @@ fn forgetting_a_write_forgets_what_is_behind_it() {
         assert_eq!(table.at(EntryAddr(0x1008)).map(|at| at.write), Some(old), "there it is alone");
         assert_eq!((table.len(), table.hidden_len, table.hidden.len()), (1, 0, 0));
         assert_eq!(table.remove(old), 1);
-        assert!(table.is_empty() && table.len() == 0);
+        assert_eq!((table.is_empty(), table.len()), (true, 0));
     }
 }
 
