@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use lazymmu_report::what_if::Site;
 use lazymmu_report::{Date, Filter};
 
@@ -51,6 +51,8 @@ pub enum Command {
     WhatIf(WhatIfArgs),
     /// Show how large batches are, by the function that opened the section.
     Stats(StatsArgs),
+    /// Find the places in a kernel image where page-table entries are accessed, and write them down as a plan.
+    Plan(PlanArgs),
     /// Say what a rule catches, which words of the contract it enforces, and what it cannot see.
     Explain(ExplainArgs),
 }
@@ -218,6 +220,32 @@ pub struct StatsArgs {
     /// The trace or scenario; without it, the sample inside this binary.
     #[arg(value_name = "TRACE")]
     pub trace: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub report: FigureArgs,
+}
+
+/// `plan`
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("what").required(true).multiple(true).args(["plan", "vmlinux"])))]
+pub struct PlanArgs {
+    /// A plan to show. It must be of the kernel that --vmlinux names, or without that of the running one.
+    #[arg(value_name = "PLAN")]
+    pub plan: Option<PathBuf>,
+
+    /// The kernel image to make a plan of: a vmlinux, or a vmlinuz with --symbols. With debug information it tells the
+    /// reads as well.
+    #[arg(long, value_name = "FILE")]
+    pub vmlinux: Option<PathBuf>,
+
+    /// The kernel's symbols, for an image that has none: its System.map, or a copy of its /proc/kallsyms.
+    #[arg(long, value_name = "FILE", requires = "vmlinux")]
+    pub symbols: Option<PathBuf>,
+
+    /// Write the plan to this file as well; an existing one is replaced.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 
     #[command(flatten)]
     #[allow(missing_docs)]

@@ -211,15 +211,15 @@ impl Kallsyms {
 }
 
 /// `ffffffff81000000 T _text`, and `\t[module]` behind it for a symbol of a module (kernel/kallsyms.c, `s_show`).
-struct Line<'a> {
-    address: u64,
-    text: bool,
-    name: &'a str,
-    module: Option<&'a str>,
+pub(crate) struct Line<'a> {
+    pub(crate) address: u64,
+    pub(crate) text: bool,
+    pub(crate) name: &'a str,
+    pub(crate) module: Option<&'a str>,
 }
 
 impl<'a> Line<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
+    pub(crate) fn parse(line: &'a str) -> Option<Self> {
         let mut fields = line.split_ascii_whitespace();
         let address = u64::from_str_radix(fields.next()?, 16).ok()?;
         let kind = fields.next()?;

@@ -9,6 +9,7 @@ pub mod arch;
 pub mod btf;
 pub mod build_id;
 mod elf;
+pub mod image;
 pub mod kallsyms;
 mod lines;
 pub mod plan;

@@ -3,6 +3,7 @@
 mod diff;
 mod explain;
 mod live;
+mod plan;
 mod record;
 mod replay;
 mod report;
@@ -26,6 +27,7 @@ pub fn run(cli: &Cli) -> Result<ExitStatus> {
         Command::Workload(args) => workload::run(args),
         Command::WhatIf(args) => what_if::run(args, cli.color),
         Command::Stats(args) => stats::run(args, cli.color),
+        Command::Plan(args) => plan::run(args),
         Command::Explain(args) => explain::run(args, cli.color),
     }
 }

@@ -4,11 +4,27 @@
 //! same, and can be found and probed. [`model`] is what a plan says; [`file`] is how it is kept. Nothing here attaches
 //! anything.
 
+mod accessors;
+mod calls;
+mod candidates;
 mod codes;
+mod copies;
+mod dwarf;
 pub mod file;
+mod inlined;
+mod make;
 pub mod model;
+mod refusals;
+pub mod table;
+mod typed;
+mod unit;
 
+pub use dwarf::DwarfError;
 pub use file::PlanError;
+pub use make::MakeError;
 pub use model::{
     Count, Evidence, Kernel, MadeFrom, Plan, Probe, Refusal, Source, StateField, TextOffset, Verdict, Version,
 };
+
+#[cfg(test)]
+mod tests;

@@ -75,11 +75,11 @@ pub struct Kernel {
 /// What a plan was made of, which says what can be missing from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadeFrom {
-    /// `vmlinux`, `vmlinuz`, `module` or `running kernel`.
+    /// `vmlinux` or `vmlinuz`.
     pub image: String,
     /// Whether there was debug information. Without it reads are not found.
     pub debug_info: bool,
-    /// Where the names of functions come from: `symtab`, `kallsyms`, or `none`.
+    /// Where the names of functions come from: `symtab` of the image, or a `list` beside it.
     pub symbols: String,
     /// The version of the lazymmu that made it.
     pub lazymmu: String,
@@ -248,6 +248,21 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Every reason, in the order in which tables list them.
+    pub const ALL: [Self; 11] = [
+        Self::Notrace,
+        Self::InitText,
+        Self::ExitText,
+        Self::Nokprobe,
+        Self::ProtectedSection,
+        Self::OtherSection,
+        Self::NoSymbol,
+        Self::JumpLabel,
+        Self::StaticCall,
+        Self::Ftrace,
+        Self::InsideInstruction,
+    ];
+
     /// For people.
     pub fn text(self) -> &'static str {
         match self {

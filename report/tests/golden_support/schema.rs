@@ -1,4 +1,4 @@
-//! A validator for the part of JSON Schema that docs/findings.schema.json uses. What it does not know it refuses, so
+//! A validator for the part of JSON Schema that the schemas in docs/ use. What it does not know it refuses, so
 //! that no rule of the schema goes unheeded.
 
 use serde_json::Value;
@@ -6,7 +6,12 @@ use serde_json::Value;
 pub(crate) struct Schema(Value);
 
 pub(crate) fn load() -> Schema {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/findings.schema.json");
+    of("findings.schema.json")
+}
+
+/// A schema in docs/.
+pub(crate) fn of(name: &str) -> Schema {
+    let path = format!("{}/../docs/{name}", env!("CARGO_MANIFEST_DIR"));
     Schema(serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap())
 }
 
@@ -83,7 +88,7 @@ fn is_of(value: &Value, name: &Value) -> bool {
         "array" => value.is_array(),
         "string" => value.is_string(),
         "boolean" => value.is_boolean(),
-        "integer" => value.is_u64(),
+        "integer" => value.is_u64() || value.is_i64(),
         "null" => value.is_null(),
         unknown => panic!("the validator of the tests does not know the type {unknown}"),
     }

@@ -1,0 +1,54 @@
+//! `plan`: makes a probe plan of a kernel image, or shows one that was made.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use lazymmu_inspect::build_id::BuildId;
+use lazymmu_inspect::image::Image;
+use lazymmu_inspect::plan::Plan;
+
+use crate::cli::{FigureFormat, PlanArgs};
+use crate::session::Output;
+use crate::{ExitStatus, Failure};
+
+pub(super) fn run(args: &PlanArgs) -> Result<ExitStatus> {
+    let plan = match (&args.plan, &args.vmlinux) {
+        (Some(plan), image) => checked(plan, image.as_deref(), args)?,
+        (None, Some(image)) => made_of(image, args)?,
+        // clap asks for one of the two.
+        (None, None) => {
+            return Err(Failure::new(ExitStatus::Usage, "neither a plan nor --vmlinux is given").into());
+        }
+    };
+    if let Some(path) = &args.output {
+        plan.save(path).map_err(|error| Failure::to(ExitStatus::Usage, error))?;
+    }
+    Output::print(&match args.report.format {
+        FigureFormat::Human => plan.table(),
+        FigureFormat::Json => plan.to_json().context("failed to write the plan as JSON")?,
+    })?;
+    Ok(ExitStatus::Clean)
+}
+
+fn made_of(path: &Path, args: &PlanArgs) -> Result<Plan> {
+    let image =
+        Image::open(path, args.symbols.as_deref()).map_err(|error| Failure::to(ExitStatus::Usage, error))?;
+    Ok(Plan::of(&image).map_err(|error| Failure::to(ExitStatus::Usage, error))?)
+}
+
+/// A plan from a file, if it is of the kernel in question: that of the image, or else the one that runs here.
+fn checked(path: &Path, image: Option<&Path>, args: &PlanArgs) -> Result<Plan> {
+    let plan = Plan::load(path).map_err(|error| Failure::to(ExitStatus::Usage, error))?;
+    let wanted = match image {
+        Some(image) => {
+            let image = Image::open(image, args.symbols.as_deref())
+                .map_err(|error| Failure::to(ExitStatus::Usage, error))?;
+            image.build_id().cloned().with_context(|| {
+                format!("failed to check the plan: {} has no build id", image.path().display())
+            })?
+        }
+        None => BuildId::of_running_kernel().map_err(|error| Failure::to(ExitStatus::CannotTrace, error))?,
+    };
+    plan.check_kernel(&wanted).map_err(|error| Failure::to(ExitStatus::CannotTrace, error))?;
+    Ok(plan)
+}
