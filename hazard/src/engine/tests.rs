@@ -123,3 +123,37 @@ fn an_interrupt_where_the_mode_is_off_stores() {
         assert_eq!(found, expected, "paused: {paused}");
     }
 }
+
+#[test]
+fn what_waits_in_a_section_can_be_looked_at() {
+    let mut engine = Engine::new(Config::default());
+    let task = TaskId::of(&record(Kind::Read, Op::PtepGet, 5));
+    assert_eq!(engine.waiting_count(task), 0, "it is in no section");
+    engine.process(&record(Kind::Section, Op::Enter, 1));
+    for (entry, value, time) in [(0x1000, 5, 10), (0x2000, 6, 20)] {
+        engine.process(&Record { entry, time, stack: entry + 1, ..record(Kind::Write, Op::SetPtes, value) });
+    }
+    let first = Waiting {
+        first: EntryAddr(0x1000),
+        count: 1,
+        op: Op::SetPtes as u8,
+        level: 0,
+        value: Some(5),
+        time: Nanos(10),
+        stack: StackId(0x1001),
+    };
+    let second = Waiting {
+        first: EntryAddr(0x2000),
+        value: Some(6),
+        time: Nanos(20),
+        stack: StackId(0x2001),
+        ..first
+    };
+    assert_eq!(engine.waiting_count(task), 2);
+    assert_eq!(engine.waiting(task, 0).collect::<Vec<_>>(), [first, second]);
+    assert_eq!(engine.waiting(task, 1).collect::<Vec<_>>(), [second]);
+    let other = TaskId::of(&Record { tid: 2, ..record(Kind::Read, Op::PtepGet, 5) });
+    assert_eq!((engine.waiting_count(other), engine.waiting(other, 0).count()), (0, 0));
+    engine.process(&record(Kind::Section, Op::Leave, 0));
+    assert_eq!(engine.waiting_count(task), 0);
+}
