@@ -30,6 +30,28 @@ impl Series {
     }
 }
 
+/// A kernel without the drop-in: Debian's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stock {
+    /// The newest 7.x.
+    V7,
+    /// 6.12.
+    V6_12,
+    /// 6.1.
+    V6_1,
+}
+
+impl Stock {
+    /// The variables that say where its boot image and its plan are.
+    fn variables(self) -> (&'static str, &'static str) {
+        match self {
+            Stock::V7 => ("LAZYMMU_VM_STOCK_7", "LAZYMMU_VM_PLAN_7"),
+            Stock::V6_12 => ("LAZYMMU_VM_STOCK_6_12", "LAZYMMU_VM_PLAN_6_12"),
+            Stock::V6_1 => ("LAZYMMU_VM_STOCK_6_1", "LAZYMMU_VM_PLAN_6_1"),
+        }
+    }
+}
+
 /// The environment does not say where something is.
 #[derive(Debug)]
 pub struct Missing(
@@ -98,8 +120,13 @@ impl Lab {
     }
 
     /// The boot image of a kernel without the drop-in.
-    pub fn stock_kernel(&self) -> Result<PathBuf, Missing> {
-        variable("LAZYMMU_VM_KERNEL_STOCK")
+    pub fn stock_kernel(&self, stock: Stock) -> Result<PathBuf, Missing> {
+        variable(stock.variables().0)
+    }
+
+    /// The probe plan of that very kernel, compressed.
+    pub fn stock_plan(&self, stock: Stock) -> Result<PathBuf, Missing> {
+        variable(stock.variables().1)
     }
 
     /// A machine with this kernel, as fast as it can be here.

@@ -9,5 +9,5 @@ mod lab;
 mod report;
 
 pub use binary::{Said, lazymmu};
-pub use lab::{Lab, Missing, Series, sections, step_output};
+pub use lab::{Lab, Missing, Series, Stock, sections, step_output};
 pub use report::{Report, number_before};

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod apt;
 mod bench;
 mod corpus;
 mod ebpf;
@@ -13,6 +14,7 @@ mod guest;
 mod kernel;
 mod mutants;
 mod paths;
+mod plan;
 mod setup;
 mod sh;
 mod stock;
@@ -53,6 +55,9 @@ enum Command {
     },
     /// Run a bench
     Bench(bench::Args),
+    /// The probe plans of Debian's kernels that the tests use
+    #[command(subcommand)]
+    Plan(plan::Command),
     /// Break the engine on purpose, place by place, and see whether its tests notice
     Mutants(mutants::Args),
     /// Make up inputs for whatever reads some, and see whether it takes them
@@ -70,6 +75,7 @@ fn main() -> ExitCode {
         Command::Test(args) => Ok(test::run(&args)),
         Command::Sections { all } => test::machines::sections(all),
         Command::Bench(args) => bench::run(&args),
+        Command::Plan(command) => plan::run(&command).map(|()| ExitCode::SUCCESS),
         Command::Mutants(args) => mutants::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Corpus => corpus::run(),

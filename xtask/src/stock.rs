@@ -1,71 +1,219 @@
-//! A stock kernel: Debian's own, without our drop-in, to test what lazymmu says on it.
+//! Stock kernels: Debian's own, without the drop-in, small and with BTF. The tests boot them, and probe plans are made of
+//! their debug packages.
+//!
+//! What is fetched stays in the cache. A release that the repository keeps a plan of is taken as long as apt offers it,
+//! so that a fresh machine needs no debug package.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
-use crate::{paths, setup, sh};
+use crate::apt::{Apt, Suite};
+use crate::{paths, plan};
 
-/// Small, boots to its first process in two seconds, has BTF.
-const PATTERN: &str = "^linux-image-6\\.[0-9.]+.*-cloud-amd64-unsigned$";
+/// Which kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Series {
+    /// The 6.1 of the machine's own suites
+    #[value(name = "6.1")]
+    V6_1,
+    /// The 6.12 of the machine's own suites
+    #[value(name = "6.12")]
+    V6_12,
+    /// The newest 7.x in sid
+    #[value(name = "7")]
+    V7,
+}
+
+impl Series {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::V6_1, Self::V6_12, Self::V7];
+
+    /// As on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::V6_1 => "6.1",
+            Self::V6_12 => "6.12",
+            Self::V7 => "7",
+        }
+    }
+
+    fn suite(self) -> Suite {
+        match self {
+            Self::V6_1 | Self::V6_12 => Suite::Own,
+            Self::V7 => Suite::Sid,
+        }
+    }
+
+    /// Packages with a boot image. That of 7.2 is in `linux-binary-*`, and what is called `linux-image-*` depends on it.
+    fn pattern(self) -> String {
+        format!("^linux-(image|binary)-{}\\..*-cloud-amd64(-unsigned)?$", self.name().replace('.', "\\."))
+    }
+
+    /// Whether a release, as `uname -r` prints it, is of this series.
+    pub(crate) fn has(self, release: &str) -> bool {
+        release.strip_prefix(self.name()).is_some_and(|rest| rest.starts_with('.'))
+    }
+}
+
+/// A boot image in the cache.
+#[derive(Clone, Debug)]
+pub(crate) struct Stock {
+    /// As `uname -r` prints it.
+    pub(crate) release: String,
+    /// What QEMU boots.
+    pub(crate) image: PathBuf,
+}
+
+/// Where the cache keeps what belongs to a series.
+pub(crate) fn directory(series: Series) -> Result<PathBuf> {
+    let path = paths::cache()?.join("stock-kernel").join(series.name());
+    fs::create_dir_all(&path).with_context(|| format!("failed to make {}", path.display()))?;
+    Ok(path)
+}
 
 /// The boot image, from the cache or fetched now. `None` where packages cannot be had.
-pub(crate) fn ensure() -> Result<Option<PathBuf>> {
-    let directory = paths::cache()?.join("stock-kernel");
-    if let Some(image) = find_image(&directory) {
-        return Ok(Some(image));
+pub(crate) fn ensure(series: Series) -> Result<Option<Stock>> {
+    if let Some(stock) = in_cache(&directory(series)?) {
+        return Ok(Some(stock));
     }
-    if !setup::is_debian() {
+    if !Apt::is_here() {
         return Ok(None);
     }
-    let package = newest_package()?;
+    fetch(series, plan::kept_release(series).as_deref()).map(Some)
+}
+
+/// The newest boot image that there is; one that the cache had goes.
+pub(crate) fn newest(series: Series) -> Result<Stock> {
+    ensure!(Apt::is_here(), "failed to look for a newer kernel: it comes as a Debian package");
+    fetch(series, None)
+}
+
+fn fetch(series: Series, wanted: Option<&str>) -> Result<Stock> {
+    let place = directory(series)?;
+    let apt = Apt::of(series.suite())?;
+    let names = apt.names(&series.pattern())?;
+    let (package, release) = chosen(&names, wanted).with_context(|| {
+        format!("failed to find a stock kernel of series {}: apt knows no package for it", series.name())
+    })?;
+    if let Some(stock) = in_cache(&place).filter(|stock| stock.release == release) {
+        return Ok(stock);
+    }
     eprintln!("stock kernel: fetching {package}");
-    let parent = directory.parent().unwrap_or(&directory);
-    let scratch = tempfile::tempdir_in(parent).context("failed to make a directory in the cache")?;
-    sh::run(Command::new("apt-get").args(["download", "--quiet", &package]).current_dir(scratch.path()))?;
-    let file = fs::read_dir(scratch.path())?
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .with_context(|| format!("failed to fetch {package}: apt-get brought no file"))?;
-    let unpacked = scratch.path().join("unpacked");
-    sh::run(Command::new("dpkg-deb").arg("--extract").args([&file, &unpacked]))?;
-    let boot = unpacked.join("boot");
-    if find_image(&boot).is_none() {
-        bail!("failed to use {package}: it has no kernel in /boot");
+    let scratch = tempfile::tempdir_in(&place).context("failed to make a directory in the cache")?;
+    let deb = apt.download(&package, scratch.path())?;
+    let unpacked = unpack(&deb, "vmlinuz", scratch.path())?;
+    for old in files(&place, "vmlinuz-") {
+        fs::remove_file(&old).with_context(|| format!("failed to remove {}", old.display()))?;
     }
-    fs::rename(&boot, &directory)
-        .with_context(|| format!("failed to put the stock kernel into {}", directory.display()))?;
-    Ok(find_image(&directory))
+    let image = place.join(format!("vmlinuz-{release}"));
+    fs::rename(&unpacked, &image)
+        .with_context(|| format!("failed to put the stock kernel into {}", place.display()))?;
+    Ok(Stock { release, image })
 }
 
-fn find_image(directory: &Path) -> Option<PathBuf> {
-    let mut images: Vec<PathBuf> = fs::read_dir(directory)
-        .ok()?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz-")))
+/// The vmlinux with debug information that belongs to a boot image, from the cache or fetched now. It is large.
+pub(crate) fn debug_image(series: Series, stock: &Stock) -> Result<PathBuf> {
+    let place = directory(series)?;
+    let path = place.join(format!("vmlinux-{}", stock.release));
+    if path.is_file() {
+        return Ok(path);
+    }
+    ensure!(Apt::is_here(), "failed to fetch debug information: it comes as a Debian package");
+    let package = format!("linux-image-{}-dbg", stock.release);
+    eprintln!("stock kernel: fetching {package}; this takes a while");
+    let scratch = tempfile::tempdir_in(&place).context("failed to make a directory in the cache")?;
+    let deb = Apt::of(series.suite())?.download(&package, scratch.path())?;
+    let unpacked = unpack(&deb, "vmlinux", scratch.path())?;
+    fs::rename(&unpacked, &path).with_context(|| format!("failed to make {}", path.display()))?;
+    Ok(path)
+}
+
+/// Takes the one large file whose name begins so out of a package, and nothing else: debug packages hold gigabytes.
+fn unpack(deb: &Path, name: &str, into: &Path) -> Result<PathBuf> {
+    let shown = deb.display();
+    let mut contents = Command::new("dpkg-deb")
+        .arg("--fsys-tarfile")
+        .arg(deb)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("failed to start dpkg-deb")?;
+    let stream = contents.stdout.take().context("failed to read what dpkg-deb writes")?;
+    let mut tar = Command::new("tar");
+    tar.args(["--extract", "--no-anchored", "--wildcards", "--directory"]).arg(into);
+    tar.arg(format!("*/{name}*")).stdin(stream);
+    run_tar(&mut tar)?;
+    let status = contents.wait().context("failed to wait for dpkg-deb")?;
+    ensure!(status.success(), "failed to unpack {shown}: dpkg-deb ended with {status}");
+    let mut found = Vec::new();
+    collect(into, name, &mut found)?;
+    let largest = found.into_iter().max_by_key(|path| path.metadata().map_or(0, |metadata| metadata.len()));
+    match largest {
+        Some(path) => Ok(path),
+        None => bail!("failed to use {shown}: it has no {name}"),
+    }
+}
+
+/// Runs it with the standard input that it has been given.
+fn run_tar(command: &mut Command) -> Result<()> {
+    let output = command.output().context("failed to start tar")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "tar failed ({}): {}", output.status, said.trim());
+    Ok(())
+}
+
+/// All files below a directory whose names begin so.
+fn collect(directory: &Path, name: &str, found: &mut Vec<PathBuf>) -> Result<()> {
+    let entries =
+        fs::read_dir(directory).with_context(|| format!("failed to list {}", directory.display()))?;
+    for entry in entries.flatten() {
+        let kind = entry.file_type().context("failed to look at what was unpacked")?;
+        if kind.is_dir() {
+            collect(&entry.path(), name, found)?;
+        } else if kind.is_file() && entry.file_name().to_string_lossy().starts_with(name) {
+            found.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// The files of a directory whose names begin so.
+fn files(directory: &Path, prefix: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)))
+        .collect()
+}
+
+fn in_cache(directory: &Path) -> Option<Stock> {
+    let mut found: Vec<Stock> = files(directory, "vmlinuz-")
+        .into_iter()
+        .filter_map(|image| {
+            let release = image.file_name()?.to_str()?.strip_prefix("vmlinuz-")?.to_owned();
+            Some(Stock { release, image })
+        })
         .collect();
-    images.sort();
-    images.pop()
+    found.sort_by_key(|stock| numbers(&stock.release));
+    found.pop()
 }
 
-fn newest_package() -> Result<String> {
-    let output = Command::new("apt-cache")
-        .args(["search", "--names-only", PATTERN])
-        .output()
-        .context("failed to look for a stock kernel with apt-cache")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let mut names: Vec<&str> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    names.sort_by_key(|name| numbers(name));
-    match names.pop() {
-        Some(name) => Ok(name.to_owned()),
-        None => bail!(
-            "failed to find a stock kernel: apt knows no package that matches {PATTERN}; run apt-get update"
-        ),
-    }
+/// The package to take, with its release: the wanted one if it is there, or else the newest.
+fn chosen(names: &[String], wanted: Option<&str>) -> Option<(String, String)> {
+    // `linux-image-*` without the ending is the signed kernel, or depends on the package that holds it.
+    let mut all: Vec<(String, String)> = names
+        .iter()
+        .filter_map(|name| {
+            let release = name.strip_prefix("linux-binary-").or_else(|| {
+                name.strip_prefix("linux-image-").and_then(|rest| rest.strip_suffix("-unsigned"))
+            })?;
+            Some((name.clone(), release.to_owned()))
+        })
+        .collect();
+    all.sort_by_key(|(_, release)| numbers(release));
+    let same = all.iter().find(|(_, release)| Some(release.as_str()) == wanted).cloned();
+    same.or_else(|| all.pop())
 }
 
 /// The numbers in a name, by which the newest is told.
@@ -77,15 +225,42 @@ fn numbers(name: &str) -> Vec<u32> {
 mod tests {
     use super::*;
 
+    fn names(list: &[&str]) -> Vec<String> {
+        list.iter().map(|name| (*name).to_owned()).collect()
+    }
+
     #[test]
-    fn versions_are_compared_as_numbers() {
-        assert!(
-            numbers("linux-image-6.12.117+deb12-cloud-amd64-unsigned")
-                > numbers("linux-image-6.12.99+deb12-cloud-amd64-unsigned")
-        );
-        assert!(
-            numbers("linux-image-6.12.99+deb12-cloud-amd64-unsigned")
-                > numbers("linux-image-6.1.0-56-cloud-amd64-unsigned")
-        );
+    fn the_newest_is_taken_by_number() {
+        let offered = names(&[
+            "linux-image-6.12.99+deb12-cloud-amd64-unsigned",
+            "linux-image-6.12.117+deb12-cloud-amd64-unsigned",
+            "linux-image-6.12.117+deb12-cloud-amd64",
+            "linux-image-6.12-cloud-amd64",
+        ]);
+        let (package, release) = chosen(&offered, None).unwrap();
+        assert_eq!(package, "linux-image-6.12.117+deb12-cloud-amd64-unsigned");
+        assert_eq!(release, "6.12.117+deb12-cloud-amd64");
+        assert_eq!(chosen(&names(&["linux-image-6.12-cloud-amd64"]), None), None);
+    }
+
+    #[test]
+    fn the_wanted_one_is_taken_while_it_is_there() {
+        let offered =
+            names(&["linux-binary-7.2.13+deb14-cloud-amd64", "linux-binary-7.3.1+deb14-cloud-amd64"]);
+        let release = |wanted| chosen(&offered, Some(wanted)).unwrap().1;
+        assert_eq!(release("7.2.13+deb14-cloud-amd64"), "7.2.13+deb14-cloud-amd64");
+        assert_eq!(release("7.1.1+deb14-cloud-amd64"), "7.3.1+deb14-cloud-amd64");
+    }
+
+    #[test]
+    fn a_release_is_of_one_series() {
+        for (release, series) in [
+            ("6.1.0-56-cloud-amd64", Series::V6_1),
+            ("6.12.117+deb12-cloud-amd64", Series::V6_12),
+            ("7.2.13+deb14-cloud-amd64", Series::V7),
+        ] {
+            let of: Vec<_> = Series::ALL.into_iter().filter(|series| series.has(release)).collect();
+            assert_eq!(of, [series], "{release}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use lazymmu_vm::{
 
 use crate::guest::Binaries;
 use crate::kernel::{self, Series, Variant};
-use crate::paths;
+use crate::{paths, plan, stock};
 
 /// What `cargo xtask vm` takes.
 #[derive(clap::Args)]
@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// Which kernel of the series
     #[arg(long, value_enum, default_value_t, conflicts_with = "kernel")]
     variant: Variant,
+    /// Boot Debian's kernel of a series instead, without the drop-in; its probe plan is /kernel.plan.zst in the machine
+    #[arg(long, value_enum, value_name = "SERIES", conflicts_with_all = ["kernel", "series", "variant"])]
+    stock: Option<stock::Series>,
     /// Add words to the kernel's command line
     #[arg(long, value_name = "WORDS", default_value = "")]
     append: String,
@@ -69,6 +72,16 @@ fn kernel(args: &Args) -> Result<(PathBuf, Option<KernelDirectory>)> {
     Ok((directory.boot_image(), Some(directory)))
 }
 
+/// The boot image of a stock kernel; its plan goes into the machine.
+fn stock_kernel(series: stock::Series, binaries: &Binaries, initramfs: &mut Initramfs) -> Result<PathBuf> {
+    let stock = stock::ensure(series)?.context("failed to fetch a stock kernel: this is not Debian")?;
+    match plan::ensure_for(binaries, series, &stock) {
+        Ok(plan) => initramfs.add_file("/kernel.plan.zst", &plan, 0o644)?,
+        Err(error) => eprintln!("vm: there will be no plan: {error:#}"),
+    }
+    Ok(stock.image)
+}
+
 /// The exit status when the machine could not do its job, which no lazymmu command has.
 const MACHINE_FAILED: u8 = 125;
 
@@ -81,10 +94,13 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 fn run_in_machine(args: &Args) -> Result<ExitCode> {
-    let (image, directory) = kernel(args)?;
     let binaries = Binaries::build()?;
     let mut initramfs = Initramfs::new(&binaries.init())?;
     initramfs.add_file("/bin/lazymmu", &binaries.lazymmu(), 0o755)?;
+    let (image, directory) = match args.stock {
+        Some(series) => (stock_kernel(series, &binaries, &mut initramfs)?, None),
+        None => kernel(args)?,
+    };
     if let Some(directory) = directory.filter(|_| args.debug_info) {
         directory.add_debug_info(&mut initramfs)?;
     }

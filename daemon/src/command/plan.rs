@@ -13,7 +13,7 @@ use crate::{ExitStatus, Failure};
 
 pub(super) fn run(args: &PlanArgs) -> Result<ExitStatus> {
     let plan = match (&args.plan, &args.vmlinux) {
-        (Some(plan), image) => checked(plan, image.as_deref(), args)?,
+        (Some(plan), image) => checked(plan, image.as_deref())?,
         (None, Some(image)) => made_of(image, args)?,
         // clap asks for one of the two.
         (None, None) => {
@@ -37,15 +37,12 @@ fn made_of(path: &Path, args: &PlanArgs) -> Result<Plan> {
 }
 
 /// A plan from a file, if it is of the kernel in question: that of the image, or else the one that runs here.
-fn checked(path: &Path, image: Option<&Path>, args: &PlanArgs) -> Result<Plan> {
+fn checked(path: &Path, image: Option<&Path>) -> Result<Plan> {
     let plan = Plan::load(path).map_err(|error| Failure::to(ExitStatus::Usage, error))?;
     let wanted = match image {
         Some(image) => {
-            let image = Image::open(image, args.symbols.as_deref())
-                .map_err(|error| Failure::to(ExitStatus::Usage, error))?;
-            image.build_id().cloned().with_context(|| {
-                format!("failed to check the plan: {} has no build id", image.path().display())
-            })?
+            let found = Image::build_id_of(image).map_err(|error| Failure::to(ExitStatus::Usage, error))?;
+            found.with_context(|| format!("failed to check the plan: {} has no build id", image.display()))?
         }
         None => BuildId::of_running_kernel().map_err(|error| Failure::to(ExitStatus::CannotTrace, error))?,
     };

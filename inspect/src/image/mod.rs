@@ -3,6 +3,7 @@
 //! Addresses are those that the linker gave ([`LinkAddr`]). Bytes are read where they are asked for; only code and
 //! the symbols are kept in memory. Debug information is read by [`crate::plan`].
 
+mod lz4;
 mod symbols;
 mod unpack;
 
@@ -132,6 +133,15 @@ impl Image {
             }
             None => Self::of_elf(Elf::open(path)?, ImageKind::Vmlinux, symbols, None),
         }
+    }
+
+    /// The build id of the kernel in a file, for which nothing else of it is needed.
+    pub fn build_id_of(path: &Path) -> Result<Option<BuildId>, ImageError> {
+        let elf = match unpack::unpack(path)? {
+            Some(unpacked) => Elf::unpacked(path, unpacked.vmlinux)?,
+            None => Elf::open(path)?,
+        };
+        Ok(elf.build_id().cloned())
     }
 
     fn of_elf(

@@ -1,13 +1,15 @@
 //! A vmlinuz: the boot image that holds a compressed vmlinux, stripped of its symbols.
 //!
 //! For x86 the header says where the payload is (Documentation/arch/x86/boot.rst, protocol 2.08 and later). Payloads of
-//! gzip and zstd are unpacked; of others the error says what they are.
+//! gzip, zstd and lz4 are unpacked; of others the error says what they are.
 
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use super::lz4;
 
 /// No kernel is larger unpacked; a stream that claims more is damaged.
 const MAX_UNPACKED: u64 = 1 << 30;
@@ -107,7 +109,7 @@ fn decompress(payload: &[u8]) -> std::io::Result<Result<Vec<u8>, &'static str>> 
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::Decoder::with_buffer(payload)?.single_frame()),
         [0xfd, b'7', b'z', b'X', b'Z', ..] => return Ok(Err("xz")),
         [0x5d, 0, 0, ..] => return Ok(Err("lzma")),
-        [0x02, 0x21, 0x4c, 0x18, ..] => return Ok(Err("lz4")),
+        [0x02, 0x21, 0x4c, 0x18, ..] => return lz4::decompress(payload, MAX_UNPACKED as usize).map(Ok),
         [0x89, b'L', b'Z', b'O', ..] => return Ok(Err("lzo")),
         [b'B', b'Z', b'h', ..] => return Ok(Err("bzip2")),
         _ => return Ok(Err("something unknown")),

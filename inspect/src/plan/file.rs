@@ -1,4 +1,4 @@
-//! A plan as a file: JSON, versioned. A plan of another kernel, or of a version that this program does not know, is
+//! A plan as a file: JSON, versioned, compressed where the name ends in `.zst`. A plan of another kernel, or of a version that this program does not know, is
 //! refused with the reason.
 
 use std::fs::File;
@@ -13,6 +13,11 @@ use super::model::{Plan, Version};
 
 /// No plan is larger: a kernel has some thousand sites, of less than 1 KiB each.
 const MAX_BYTES: u64 = 64 << 20;
+
+/// What zstd begins a frame with.
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// Plans are kept for long: small is better than quick.
+const ZSTD_LEVEL: i32 = 19;
 
 /// Why a plan cannot be stored or used.
 #[derive(Debug, thiserror::Error)]
@@ -95,19 +100,35 @@ impl Plan {
         Ok(text)
     }
 
-    /// Writes it to a file; an existing one is replaced.
+    /// Writes it to a file; an existing one is replaced. It is compressed if the name ends in `.zst`.
     pub fn save(&self, path: &Path) -> Result<(), PlanError> {
         let io = |source| PlanError::Io { doing: "write", path: path.to_owned(), source };
         let text = self.to_json().map_err(|error| io(error.into()))?;
+        let packed = path.extension().is_some_and(|extension| extension == "zst");
+        let bytes = if packed {
+            zstd::encode_all(text.as_bytes(), ZSTD_LEVEL).map_err(io)?
+        } else {
+            text.into_bytes()
+        };
         let mut file = BufWriter::new(File::create(path).map_err(io)?);
-        file.write_all(text.as_bytes()).and_then(|()| file.flush()).map_err(io)
+        file.write_all(&bytes).and_then(|()| file.flush()).map_err(io)
     }
 
-    /// Reads one from a file.
+    /// Reads one from a file, compressed or not.
     pub fn load(path: &Path) -> Result<Self, PlanError> {
         let io = |source| PlanError::Io { doing: "read", path: path.to_owned(), source };
         let mut bytes = Vec::new();
         File::open(path).map_err(io)?.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
+        if bytes.starts_with(&ZSTD) {
+            let decoder = zstd::Decoder::with_buffer(&bytes[..]);
+            let mut plain = Vec::new();
+            let unpacked = decoder.and_then(|decoder| decoder.take(MAX_BYTES + 1).read_to_end(&mut plain));
+            unpacked.map_err(|error| PlanError::Format {
+                path: path.to_owned(),
+                reason: format!("it is damaged: {error}"),
+            })?;
+            bytes = plain;
+        }
         Self::parse(&bytes, path)
     }
 
@@ -216,6 +237,19 @@ mod tests {
         assert_eq!(text.lines().filter(|line| line.contains("\"address\"")).count(), 3, "a probe is a line");
         let empty = Plan { probes: vec![], ..plan() };
         assert_eq!(Plan::parse(empty.to_json().unwrap().as_bytes(), Path::new("p")).unwrap(), empty);
+    }
+
+    #[test]
+    fn a_plan_may_be_compressed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.plan.zst");
+        plan().save(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(bytes.starts_with(&ZSTD) && bytes.len() < plan().to_json().unwrap().len() / 2);
+        assert_eq!(Plan::load(&path).unwrap(), plan());
+        std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
+        let error = Plan::load(&path).unwrap_err().to_string();
+        assert!(error.contains("it is damaged"), "{error}");
     }
 
     #[test]

@@ -335,6 +335,8 @@ fn a_boot_image_gives_the_same_plan_as_its_vmlinux_without_debug_information() {
         assert_eq!(booted.kernel.release.as_deref(), Some("7.2.99-boot"));
         assert_eq!((booted.made_from.image.as_str(), booted.made_from.symbols.as_str()), ("vmlinuz", "list"));
         assert_eq!(booted.probes, plan(&kernel.path("plain")).probes);
+        // For the build id alone no symbols are needed.
+        assert_eq!(Image::build_id_of(&kernel.path("vmlinuz")).unwrap().as_ref(), image.build_id());
     }
     let packed = gzip(&stripped);
     let error = |bytes: &[u8]| {
@@ -343,6 +345,8 @@ fn a_boot_image_gives_the_same_plan_as_its_vmlinux_without_debug_information() {
     };
     assert!(error(&boot_image(&packed)[..2000]).contains("the file is cut"));
     assert!(error(&boot_image(&packed[..packed.len() / 2])).contains("its payload is damaged"));
+    let lz4 = error(&boot_image(b"\x02\x21\x4c\x18\x04\0\0\0\x10a\x99\0"));
+    assert!(lz4.contains("its payload is damaged: a copy is of bytes that are not there"), "{lz4}");
     assert!(error(&boot_image(b"\xfd7zXZ\0 and so on")).contains("compressed with xz"));
     std::fs::write(kernel.path("vmlinuz"), boot_image(&packed)).unwrap();
     let no_list = Image::open(&kernel.path("vmlinuz"), None).unwrap_err().to_string();

@@ -9,6 +9,7 @@
 mod controls;
 mod events;
 mod hazards;
+mod planned;
 mod recording;
 mod refused;
 mod runner;
@@ -16,7 +17,7 @@ mod sections;
 mod shared;
 mod stacks;
 
-use lazymmu_tests::Series;
+use lazymmu_tests::{Series, Stock};
 
 /// The same tests for each series.
 macro_rules! series {
@@ -125,9 +126,29 @@ mod stacks_of_7 {
     }
 }
 
-mod stock {
-    #[test]
-    fn without_the_drop_in() {
-        super::refused::without_the_drop_in();
-    }
+/// The same tests for each stock kernel. What stands in `planned` needs its probe plan.
+macro_rules! stock {
+    ($($module:ident = $stock:expr;)+) => { $(
+        mod $module {
+            use super::*;
+
+            const STOCK: Stock = $stock;
+
+            #[test]
+            fn without_the_drop_in() { refused::without_the_drop_in(STOCK); }
+
+            mod planned {
+                use super::*;
+
+                #[test]
+                fn the_plan_is_of_this_kernel() { super::super::planned::is_of_this_kernel(STOCK); }
+            }
+        }
+    )+ };
+}
+
+stock! {
+    stock_7 = Stock::V7;
+    stock_6_12 = Stock::V6_12;
+    stock_6_1 = Stock::V6_1;
 }

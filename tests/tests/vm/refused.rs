@@ -1,6 +1,6 @@
 //! Where lazymmu cannot trace, it says so in one message that tells what to do, and exits with the status for it.
 
-use lazymmu_tests::{Lab, Series, step_output};
+use lazymmu_tests::{Lab, Series, Stock, step_output};
 use lazymmu_vm::{Finished, Step, StepResult, StepStatus};
 
 use crate::shared::{Plan, Run, Runs, lazymmu};
@@ -37,9 +37,9 @@ pub(crate) fn without_btf(series: Series) {
     refuses(run(series).step("no btf"), 4, &["BTF", "CONFIG_DEBUG_INFO_BTF"]);
 }
 
-pub(crate) fn without_the_drop_in() {
+pub(crate) fn without_the_drop_in(stock: Stock) {
     let lab = Lab::open().unwrap_or_else(|error| panic!("{error}"));
-    let image = lab.stock_kernel().unwrap_or_else(|error| panic!("{error}"));
+    let image = lab.stock_kernel(stock).unwrap_or_else(|error| panic!("{error}"));
     let finished: Finished =
         lab.run(&image, vec![lazymmu(LIVE).into()]).unwrap_or_else(|error| panic!("{error}"));
     refuses(&finished.steps[0], 4, &["kernel apply"]);

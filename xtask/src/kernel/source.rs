@@ -1,17 +1,17 @@
 //! Kernel sources from Debian: finds the package and its version, downloads it once, unpacks it.
 //!
-//! apt does the work, with its own signatures, in a private root below the cache, so that the machine's package lists
-//! stay as they are and no privilege is needed. Where the packages come from is taken from the machine's own sources.
 //! This does not build.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::store::Store;
+use crate::apt::{Apt, Suite};
+pub(crate) use crate::apt::{run, run_for_output, which};
 
 /// Which kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -65,8 +65,7 @@ pub(crate) fn resolve(store: &Store, series: Series, refresh: bool) -> Result<Pa
         return toml::from_str(&text)
             .with_context(|| format!("failed to read {}; remove it, or add --refresh", known.display()));
     }
-    let apt = Apt::for_series(store, series)?;
-    let package = apt.newest(series)?;
+    let package = newest(&apt_for(series)?, series)?;
     store.write(&known, toml::to_string(&package)?.as_bytes())?;
     Ok(package)
 }
@@ -117,190 +116,50 @@ fn download(store: &Store, series: Series, package: &Package) -> Result<PathBuf>
     if deb.is_file() {
         return Ok(deb);
     }
-    let apt = Apt::for_series(store, series)?;
+    let apt = apt_for(series)?;
     eprintln!("downloading {} {}", package.name, package.version);
     let work = store.scratch(&package.label())?;
-    let mut command = apt.command("apt-get");
-    command.arg("download").arg(format!("{}={}", package.name, package.version)).current_dir(work.path());
-    run(&mut command).with_context(|| {
-        format!(
-            "failed to download {} {}; if the archive has moved on, add --refresh",
-            package.name, package.version
-        )
-    })?;
-    let got = fs::read_dir(work.path())?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .with_context(|| format!("failed to find what apt-get downloaded for {}", package.name))?;
+    let got =
+        apt.download(&format!("{}={}", package.name, package.version), work.path()).with_context(|| {
+            format!(
+                "failed to download {} {}; if the archive has moved on, add --refresh",
+                package.name, package.version
+            )
+        })?;
     fs::rename(&got, &deb).with_context(|| format!("failed to move the download to {}", deb.display()))?;
     Ok(deb)
 }
 
-/// apt with a private root.
-struct Apt {
-    options: Vec<String>,
+/// apt, ready to be asked for the packages of a series.
+fn apt_for(series: Series) -> Result<Apt> {
+    if !Apt::is_here() {
+        bail!(
+            "failed to find kernel sources: they are fetched as Debian packages, and this is no Debian; unpack a \
+             tree of Linux 6.12 or later and use --tree DIR"
+        );
+    }
+    Apt::of(match series {
+        Series::V6_12 => Suite::Own,
+        Series::V7 => Suite::Sid,
+    })
 }
 
-impl Apt {
-    /// Ready to be asked for the packages of a series: lists are fetched.
-    fn for_series(store: &Store, series: Series) -> Result<Self> {
-        if !is_debian() || which("apt-get").is_none() {
-            bail!(
-                "failed to find kernel sources: they are fetched as Debian packages, and this is no Debian; unpack a \
-                 tree of Linux 6.12 or later and use --tree DIR"
-            );
-        }
-        let own = Self::in_root(&store.root().join("apt/own"), None)?;
-        own.update()?;
-        match series {
-            Series::V6_12 => Ok(own),
-            Series::V7 => {
-                let archive = own.archive()?;
-                let line = format!("deb {}{archive} sid main\n", keyring());
-                let sid = Self::in_root(&store.root().join("apt/sid"), Some(&line))?;
-                sid.update()?;
-                Ok(sid)
-            }
-        }
-    }
-
-    fn in_root(root: &Path, sources: Option<&str>) -> Result<Self> {
-        for directory in ["state/lists/partial", "cache/archives/partial"] {
-            let path = root.join(directory);
-            fs::create_dir_all(&path).with_context(|| format!("failed to make {}", path.display()))?;
-        }
-        let mut options = vec![
-            format!("Dir::State={}", root.join("state").display()),
-            format!("Dir::State::status={}", root.join("status").display()),
-            format!("Dir::Cache={}", root.join("cache").display()),
-            // The cache may lie where apt's own user cannot write.
-            "APT::Sandbox::User=root".to_owned(),
-        ];
-        let status = root.join("status");
-        fs::write(&status, "").with_context(|| format!("failed to write {}", status.display()))?;
-        if let Some(sources) = sources {
-            let list = root.join("sources.list");
-            fs::write(&list, sources).with_context(|| format!("failed to write {}", list.display()))?;
-            options.extend([
-                format!("Dir::Etc::sourcelist={}", list.display()),
-                "Dir::Etc::sourceparts=-".to_owned(),
-                // A pin of the machine must not hide sid.
-                "Dir::Etc::preferences=/dev/null".to_owned(),
-                "Dir::Etc::preferencesparts=-".to_owned(),
-            ]);
-        }
-        Ok(Self { options })
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.env("LC_ALL", "C").arg("-qq");
-        for option in &self.options {
-            command.arg("-o").arg(option);
-        }
-        command
-    }
-
-    fn update(&self) -> Result<()> {
-        eprintln!("reading package lists");
-        run(self.command("apt-get").arg("update"))
-            .context("failed to read the package lists; is there a network, and do apt's sources work?")
-    }
-
-    /// The archive that most of the machine's suites come from, security updates aside.
-    fn archive(&self) -> Result<String> {
-        let mut command = self.command("apt-get");
-        command.args(["indextargets", "--format", "$(CREATED_BY) $(RELEASE) $(REPO_URI)", "Origin: Debian"]);
-        let output = run_for_output(&mut command)?;
-        most_used_archive(&output).context(
-            "failed to find a Debian archive among apt's sources; unpack a kernel tree and use --tree DIR",
+fn newest(apt: &Apt, series: Series) -> Result<Package> {
+    let name = newest_name(&apt.names(series.package_pattern())?).with_context(|| {
+        format!(
+            "failed to find a source package of Linux {} in Debian's archive; unpack a tree and use --tree DIR",
+            series.name()
         )
-    }
-
-    fn newest(&self, series: Series) -> Result<Package> {
-        let mut search = self.command("apt-cache");
-        search.args(["search", "--names-only", series.package_pattern()]);
-        let names = run_for_output(&mut search)?;
-        let name = newest_name(&names).with_context(|| {
-            format!(
-                "failed to find a source package of Linux {} in Debian's archive; unpack a tree and use --tree DIR",
-                series.name()
-            )
-        })?;
-        let mut show = self.command("apt-cache");
-        show.args(["show", "--no-all-versions", &name]);
-        let shown = run_for_output(&mut show)?;
-        let version = shown
-            .lines()
-            .find_map(|line| line.strip_prefix("Version: "))
-            .with_context(|| format!("failed to find the version of {name} in what apt-cache shows"))?;
-        Ok(Package { name, version: version.trim().to_owned() })
-    }
-}
-
-/// From lines of "created-by release uri".
-fn most_used_archive(targets: &str) -> Option<String> {
-    let mut counts: Vec<(String, usize)> = Vec::new();
-    for line in targets.lines() {
-        let mut fields = line.split_whitespace();
-        let (Some("Packages"), Some(release), Some(uri)) = (fields.next(), fields.next(), fields.next())
-        else {
-            continue;
-        };
-        if release.contains("security") {
-            continue;
-        }
-        match counts.iter_mut().find(|(known, _)| known == uri) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((uri.to_owned(), 1)),
-        }
-    }
-    // The first of those used most.
-    counts.into_iter().rev().max_by_key(|(_, count)| *count).map(|(uri, _)| uri)
-}
-
-/// The name with the highest minor version, of lines of "name - description".
-fn newest_name(search: &str) -> Option<String> {
-    search
-        .lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .filter_map(|name| Some((name.rsplit_once('.')?.1.parse::<u32>().ok()?, name)))
-        .max()
-        .map(|(_, name)| name.to_owned())
-}
-
-/// The key that Debian signs its archives with, if it is where Debian has it.
-fn keyring() -> String {
-    let keyring = Path::new("/usr/share/keyrings/debian-archive-keyring.gpg");
-    if keyring.exists() { format!("[signed-by={}] ", keyring.display()) } else { String::new() }
-}
-
-fn is_debian() -> bool {
-    fs::read_to_string("/etc/os-release").is_ok_and(|text| text.lines().any(|line| line == "ID=debian"))
-}
-
-/// Where a program is, if it is installed.
-pub(crate) fn which(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file())
-}
-
-/// Runs a program whose output only matters if it fails.
-pub(crate) fn run(command: &mut Command) -> Result<()> {
-    run_for_output(command).map(|_| ())
-}
-
-/// Runs a program and returns what it printed.
-pub(crate) fn run_for_output(command: &mut Command) -> Result<String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(std::process::Stdio::null()).output().with_context(|| {
-        format!("failed to run {program}; is it installed? `cargo xtask setup` installs what is needed")
     })?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{program} failed ({}): {}", output.status, said.trim());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    let version = apt.version(&name)?;
+    Ok(Package { name, version })
+}
+
+/// The name with the highest minor version.
+fn newest_name(names: &[String]) -> Option<String> {
+    let numbered =
+        names.iter().filter_map(|name| Some((name.rsplit_once('.')?.1.parse::<u32>().ok()?, name)));
+    numbered.max().map(|(_, name)| name.clone())
 }
 
 #[cfg(test)]
@@ -309,23 +168,9 @@ mod tests {
 
     #[test]
     fn the_newest_minor_version_is_taken_by_number() {
-        let search = "linux-source-7.9 - source\nlinux-source-7.10 - source\nlinux-source-7.2 - source\n";
-        assert_eq!(newest_name(search).as_deref(), Some("linux-source-7.10"));
-        assert_eq!(newest_name(""), None);
-    }
-
-    #[test]
-    fn the_archive_is_the_one_most_suites_use_and_never_security() {
-        let targets = "\
-Packages bookworm-security scheme:/security
-Packages bookworm-security scheme:/security
-Translations bookworm scheme:/other
-Packages bookworm scheme:/main
-Packages bookworm-updates scheme:/main
-Packages extra scheme:/extra
-";
-        assert_eq!(most_used_archive(targets).as_deref(), Some("scheme:/main"));
-        assert_eq!(most_used_archive("Packages x-security u\n"), None);
+        let names = ["linux-source-7.9", "linux-source-7.10", "linux-source-7.2"].map(str::to_owned);
+        assert_eq!(newest_name(&names).as_deref(), Some("linux-source-7.10"));
+        assert_eq!(newest_name(&[]), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use super::summary::{Counts, Tally};
 use crate::guest::Binaries;
 use crate::kernel::{self, BuiltKernel, Series, Variant};
-use crate::{sh, stock, vm};
+use crate::{plan, sh, stock, vm};
 
 /// A kernel that is tested: the variable that says where it is, and the modules of its tests.
 type Tested = (Series, Variant, &'static str, &'static [&'static str]);
@@ -26,8 +26,15 @@ const SECTIONS: &str = "LAZYMMU_VM_SECTIONS_7";
 /// The module of the tests of the machine itself, which want any kernel.
 const RUNNER: &str = "runner::";
 
-/// The module of the tests on a stock kernel.
-const STOCK: &str = "stock::";
+/// The stock kernels: the variables that say where the boot image and its plan are, and the module of the tests.
+const STOCK: [(stock::Series, &str, &str, &str); 3] = [
+    (stock::Series::V7, "LAZYMMU_VM_STOCK_7", "LAZYMMU_VM_PLAN_7", "stock_7::"),
+    (stock::Series::V6_12, "LAZYMMU_VM_STOCK_6_12", "LAZYMMU_VM_PLAN_6_12", "stock_6_12::"),
+    (stock::Series::V6_1, "LAZYMMU_VM_STOCK_6_1", "LAZYMMU_VM_PLAN_6_1", "stock_6_1::"),
+];
+
+/// The module, in that of a stock kernel, of the tests that need its plan.
+const PLANNED: &str = "planned::";
 
 /// Builds what is missing, and runs everything for which it could be built; the variants as well if they are wanted.
 pub(super) fn run(tally: &mut Tally, variants: bool) {
@@ -67,19 +74,41 @@ pub(super) fn run(tally: &mut Tally, variants: bool) {
             cargo.env("LAZYMMU_VM_ACCELERATOR", found.unwrap_or("tcg"));
         }
     }
-    match tally.check("stock kernel", stock::ensure) {
-        Some(Some(image)) => {
-            cargo.env("LAZYMMU_VM_KERNEL_STOCK", image);
-        }
-        Some(None) => {
-            skip(tally, &mut cargo, STOCK, "a stock kernel is fetched with apt, and this is not Debian");
-        }
-        None => skip(tally, &mut cargo, STOCK, "there is no stock kernel"),
+    for (series, image, plan, module) in STOCK {
+        stock_kernel(tally, &mut cargo, &binaries, (series, image, plan, module));
     }
     // Each machine keeps one CPU busy.
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     cargo.args(["--test-threads", &cpus.to_string()]);
     tally.tests("virtual machines", &mut cargo, Counts::of_libtest);
+}
+
+/// Makes a stock kernel and its plan known to the tests, or skips those that need what is not there: apt may offer a
+/// kernel that is newer than every plan, on a machine that has no way to its debug package.
+fn stock_kernel(
+    tally: &mut Tally,
+    cargo: &mut Command,
+    binaries: &Binaries,
+    (series, image, plan_variable, module): (stock::Series, &str, &str, &str),
+) {
+    let name = format!("stock kernel of series {}", series.name());
+    let stock = match tally.check(&name, || stock::ensure(series)) {
+        Some(Some(stock)) => stock,
+        Some(None) => {
+            return skip(tally, cargo, module, "a stock kernel is fetched with apt, and this is not Debian");
+        }
+        None => return skip(tally, cargo, module, &format!("there is no {name}")),
+    };
+    cargo.env(image, &stock.image);
+    match plan::ensure_for(binaries, series, &stock) {
+        Ok(path) => {
+            cargo.env(plan_variable, path);
+        }
+        Err(error) => {
+            let reason = format!("there is no plan for {}: {error:#}", stock.release);
+            skip(tally, cargo, &format!("{module}{PLANNED}"), &reason);
+        }
+    }
 }
 
 /// Runs the workloads and prints which of the kernel's sections they enter; with those of the variants if wanted.
@@ -172,9 +201,8 @@ mod tests {
             assert!(reader.contains(variable), "{variable}");
         }
         assert!(reader.contains(SECTIONS), "{SECTIONS}");
-        for variable in
-            ["LAZYMMU_VM_GUEST", "LAZYMMU_VM_ACCELERATOR", "LAZYMMU_VM_KERNEL_STOCK", "\"LAZYMMU_VM_KERNEL\""]
-        {
+        let stock = STOCK.into_iter().flat_map(|(_, image, plan, _)| [image, plan]);
+        for variable in stock.chain(["LAZYMMU_VM_GUEST", "LAZYMMU_VM_ACCELERATOR", "\"LAZYMMU_VM_KERNEL\""]) {
             assert!(reader.contains(variable), "{variable}");
         }
     }
