@@ -4,7 +4,7 @@
 //! (`replay/machine.rs`), reads it back several times in turn with and without the engine, all rules and all profiles on,
 //! and prints the best of each. Fails if judging takes more time than decoding, if the peak of memory is over the limit,
 //! or if a hazard is missed. Time is that which this process had the CPU, so that a busy machine changes the result
-//! little. Then the peers, each over the same records, and several traces at once on one core and on all.
+//! little, but for what works on several. Then the peers, each over the same records, and several traces at once on one core and on all.
 //!
 //! `cargo xtask bench replay`, and `cargo xtask bench replay -- --records 100M` for the long run: it writes three files of
 //! together about 20 bytes for each record to the temporary directory and removes them.
@@ -20,10 +20,12 @@ mod trace_dat;
 
 use std::fs::File;
 use std::hint::black_box;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 
+use lazymmu_abi::Record;
 use lazymmu_hazard::{Arch, Config, Engine, Outcome};
 use lazymmu_trace::{Header, Reader, Writer};
 use tempfile::NamedTempFile;
@@ -58,9 +60,12 @@ fn main() -> Result<ExitCode> {
 
     let mut decode = Best::default();
     let mut judge = Best::default();
+    let mut ahead = Best::default();
     for _ in 0..rounds {
         decode.time(|| decode_alone(trace.reopen()?))?;
         let outcome = judge.time(|| decode_and_judge(trace.reopen()?))?;
+        check(&outcome, records, hazards);
+        let outcome = ahead.time_on_the_wall(|| judge_read_ahead(trace.reopen()?))?;
         check(&outcome, records, hazards);
     }
     let ratio = decode.seconds / judge.seconds;
@@ -70,6 +75,7 @@ fn main() -> Result<ExitCode> {
     println!("decode:           {}", decode.shown(records));
     println!("decode + engine:  {} (aim: {AIM} M records/s)", judge.shown(records));
     println!("ratio:            {ratio:.2} (at least {LEAST_RATIO})");
+    println!("with read-ahead:  {}, on the wall, as `lazymmu replay` does it", ahead.shown(records));
     println!("peak memory:      {} KiB (less than {})", peak >> 10, MOST_MEMORY >> 10);
 
     match &payload {
@@ -141,6 +147,18 @@ fn decode_and_judge(file: File) -> Result<Outcome> {
     while let Some(batch) = reader.next_batch()? {
         engine.process_all(batch);
     }
+    Ok(engine.finish())
+}
+
+/// One thread decodes, this one judges.
+fn judge_read_ahead(file: File) -> Result<Outcome> {
+    let mut reader = Reader::new("bench", file)?;
+    let mut engine = Engine::new(Config { arch: Arch::X86_64, ..Config::default() });
+    let work = |batch: &[Record]| {
+        engine.process_all(batch);
+        ControlFlow::<()>::Continue(())
+    };
+    let _ = reader.records.read_ahead(work)?;
     Ok(engine.finish())
 }
 

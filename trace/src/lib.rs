@@ -24,6 +24,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod block;
 mod codec;
 mod counters;

@@ -1,6 +1,7 @@
 //! The records of a trace, block by block, with what was lost between them.
 
 use std::io::{Read, Seek};
+use std::mem;
 
 use lazymmu_abi::{Flags, Kind, Record};
 use zerocopy::IntoBytes;
@@ -46,6 +47,19 @@ impl<R: Read + Seek> Records<R> {
         Ok(match self.advance()? {
             Found::Records(_) => Some(&self.buffer),
             Found::Lost => Some(&self.lost),
+            Found::End => None,
+        })
+    }
+
+    /// The same, as memory that is the caller's. What he gives for it is used again.
+    pub(crate) fn next_owned(&mut self, mut memory: Vec<Record>) -> Result<Option<Vec<Record>>, ReadError> {
+        Ok(match self.advance()? {
+            Found::Records(_) => Some(mem::replace(&mut self.buffer, memory)),
+            Found::Lost => {
+                memory.clear();
+                memory.extend(self.lost);
+                Some(memory)
+            }
             Found::End => None,
         })
     }

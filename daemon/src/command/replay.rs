@@ -4,6 +4,7 @@ mod several;
 
 use std::fs::File;
 use std::io::{Read, Seek};
+use std::ops::ControlFlow::{Break, Continue};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -66,7 +67,7 @@ fn judge_input(
     Ok(judged)
 }
 
-fn judge<R: Read + Seek>(
+fn judge<R: Read + Seek + Send>(
     mut reader: Reader<R>,
     policy: Policy,
     reduced: Option<&Path>,
@@ -75,11 +76,16 @@ fn judge<R: Read + Seek>(
     let policy = policy.within(&reader.about.header)?;
     let mut judge = Judge::new(&reader.about.header, policy.filter.as_ref());
     let mut reduced = reduced.map(|path| Reduced::create(path, &reader.about, &policy)).transpose()?;
-    while let Some(batch) = reader.records.next_batch().map_err(unreadable)? {
+    let symbols = &reader.about.symbols;
+    let work = |batch: &[Record]| {
         judge.process(batch);
-        if let Some(reduced) = &mut reduced {
-            reduced.take(batch, &reader.about.symbols)?;
+        match reduced.as_mut().map(|reduced| reduced.take(batch, symbols)) {
+            Some(Err(error)) => Break(error),
+            _ => Continue(()),
         }
+    };
+    if let Break(error) = reader.records.read_ahead(work).map_err(unreadable)? {
+        return Err(error);
     }
     let damage = reader.damage();
     let mut notes = Vec::new();

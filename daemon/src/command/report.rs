@@ -1,8 +1,10 @@
 //! `report`: any form of the report, made from a recorded trace.
 
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::path::Path;
 
 use anyhow::Result;
+use lazymmu_abi::Record;
 use lazymmu_report::batches::Observer;
 use lazymmu_report::{Collector, Names, Session};
 
@@ -34,9 +36,11 @@ pub(super) fn judge(path: Option<&Path>, policy: Policy, detail: Detail) -> Resu
     let mut reader = Input::open(path)?.reader;
     let policy = policy.within(&reader.about.header)?;
     let mut judge = Judge::new(&reader.about.header, policy.filter.as_ref());
-    while let Some(batch) = reader.records.next_batch().map_err(unreadable)? {
+    let work = |batch: &[Record]| {
         judge.process(batch);
-    }
+        ControlFlow::<()>::Continue(())
+    };
+    let _ = reader.records.read_ahead(work).map_err(unreadable)?;
     let damage = reader.damage();
     if let Some(damage) = damage {
         eprintln!("lazymmu: the trace is damaged: {damage}");
@@ -76,15 +80,15 @@ fn add(path: Option<&Path>, detail: Detail, judged: &mut Judged) -> Result<()> {
     let mut engine = session::engine(&reader.about.header);
     let mut collector = Collector::new(&judged.outcome.classes(&Names(&reader.about.symbols)));
     let mut observer = Observer::default();
-    while (detail == Detail::All || !collector.is_done())
-        && let Some(batch) = reader.records.next_batch().map_err(unreadable)?
-    {
+    let work = |batch: &[Record]| {
         for record in batch {
             collector.before(&engine, record);
             observer.process(&mut engine, record);
             collector.after(&engine, record);
         }
-    }
+        if detail == Detail::All || !collector.is_done() { Continue(()) } else { Break(()) }
+    };
+    let _ = reader.records.read_ahead(work).map_err(unreadable)?;
     let (header, symbols) = (&reader.about.header, &reader.about.symbols);
     let session = Session { header, symbols, outcome: &judged.outcome, damage: None };
     judged.report.add_timelines(collector, &session);

@@ -1,8 +1,10 @@
 //! `stats`: how large batches are, by the function that opened the section.
 
 use std::io::{Read, Seek};
+use std::ops::ControlFlow;
 
 use anyhow::Result;
+use lazymmu_abi::Record;
 use lazymmu_report::batches::{BatchReport, Observer};
 use lazymmu_trace::Reader;
 
@@ -15,11 +17,13 @@ pub(super) fn run(args: &StatsArgs, color: Color) -> Result<ExitStatus> {
     let mut reader = Input::open(args.trace.as_deref())?.reader;
     let mut engine = session::engine(&reader.about.header);
     let mut observer = Observer::default();
-    while let Some(batch) = reader.records.next_batch().map_err(unreadable)? {
+    let work = |batch: &[Record]| {
         for record in batch {
             observer.process(&mut engine, record);
         }
-    }
+        ControlFlow::<()>::Continue(())
+    };
+    let _ = reader.records.read_ahead(work).map_err(unreadable)?;
     let report = BatchReport::new(&observer, &reader.about.symbols);
     Output::print(&match args.report.format {
         FigureFormat::Human => report.text(Output::style(color)),

@@ -25,7 +25,7 @@ pub(crate) struct ZstdFile {
 impl ZstdFile {
     pub(crate) fn create(file: File) -> Result<Self> {
         let mut command = Command::new("zstd");
-        command.args(["-q", "-1", "-c"]).stdin(Stdio::piped()).stdout(file);
+        command.args(["-q", "--fast=1", "-c"]).stdin(Stdio::piped()).stdout(file);
         Ok(Self { zstd: command.spawn()? })
     }
 
