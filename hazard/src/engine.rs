@@ -245,7 +245,10 @@ impl Engine {
             }
         }
         match open {
-            Some(id) if step.mode.enable == 0 => self.sections.close(id),
+            Some(id) if step.mode.enable == 0 => {
+                self.forget_writes_of(id);
+                self.sections.close(id);
+            }
             Some(id) => self.sections.get(id).went_on(op, step),
             None if step.mode.enable == 0 => {}
             None => {
@@ -289,14 +292,19 @@ impl Engine {
     fn find(&mut self, task: TaskId, cpu: CpuId) -> Option<SectionId> {
         let id = self.sections.find(task, cpu)?;
         if !self.sections.get(id).seen_on(cpu) {
-            self.statistics.moved += 1;
-            self.forget_writes_of(id);
-            let section = self.sections.get(id);
-            (section.story.doubtful, section.strayed) = (true, true);
-            self.nests.doubt(task);
-            self.found.withdraw(Some(task));
+            self.strayed(id, task);
         }
         Some(id)
+    }
+
+    #[cold]
+    fn strayed(&mut self, id: SectionId, task: TaskId) {
+        self.statistics.moved += 1;
+        self.forget_writes_of(id);
+        let section = self.sections.get(id);
+        (section.story.doubtful, section.strayed) = (true, true);
+        self.nests.doubt(task);
+        self.found.withdraw(Some(task));
     }
 
     fn count(&mut self, effect: Effect, mode: Mode) {
@@ -322,8 +330,7 @@ impl Engine {
         };
         self.statistics.in_sections += u64::from(active);
         self.statistics.in_interrupts += u64::from(!in_task);
-        let known = matches!(Op::try_from(record.op), Ok(op) if op.info().kind == kind);
-        if !known {
+        if Op::kind_of(record.op) != Some(kind) {
             self.statistics.unknown += 1;
             return;
         }
@@ -345,7 +352,9 @@ impl Engine {
         {
             self.settle(id, first_flushed);
         }
-        if !self.pending.is_empty() {
+        if !self.pending.is_empty()
+            && (record.count > 1 || self.pending.at(EntryAddr(record.entry)).is_some())
+        {
             self.meet(kind, record, section, active);
         }
         if changes {
@@ -369,26 +378,35 @@ impl Engine {
             return false;
         }
         let counted = !queues.is_empty();
+        let late = if counted { self.masks.late } else { ProfileMask::NONE };
         let section = self.sections.get(id);
-        let write = Write {
+        let opener = section.opener;
+        let (first, count) = (EntryAddr(record.entry), record.count.max(1));
+        let write = || Write {
             owner: TaskId::of(record),
             process: ProcessId(record.tgid),
             cpu: CpuId(record.cpu),
             time: Nanos(record.time),
-            first: EntryAddr(record.entry),
-            count: record.count.max(1),
+            first,
+            count,
             op: record.op,
             level: record.level,
             // A read-modify-write tells the old value, not the new one.
             value: if kind == Kind::Write { record.known_value() } else { None },
             stack: StackId(record.stack),
-            opener: section.opener,
+            opener,
             waits,
-            late: if counted { self.masks.late } else { ProfileMask::NONE },
+            late,
             counted,
         };
-        self.statistics.entries_written += if counted { u64::from(write.count) } else { 0 };
-        let kept = self.pending.insert(write);
+        self.statistics.entries_written += if counted { u64::from(count) } else { 0 };
+        let kept = match self.pending.place_for_one(first, count, counted) {
+            Some((id, place)) => {
+                *place = write();
+                Some(id)
+            }
+            None => self.pending.insert(write()),
+        };
         match kept {
             Some(write) => section.writes.push(write),
             None => self.statistics.untracked += 1,

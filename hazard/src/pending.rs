@@ -5,24 +5,26 @@
 //! slots for each 4 KiB of entries that has something pending: a lookup is one index, a write of n entries fills n
 //! slots, and nothing is allocated once the table has grown to what the machine keeps open at one time.
 
+mod chunks;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
-
 use rustc_hash::FxHashMap;
 
+use self::chunks::{Chunks, Part, SLOTS, parts};
 use crate::profile::ProfileMask;
 use crate::types::{CpuId, EntryAddr, Nanos, ProcessId, StackId, TaskId};
 
-/// Entries in a chunk: 4 KiB of them. Larger tables (arm64 with 64 KiB pages) are several chunks.
-const SLOTS: usize = 512;
 /// Set in a slot when something else changed the entry after the write, so that values prove nothing.
 const DISTURBED: u32 = 1 << 31;
 /// Set in a slot when earlier writes of the entry wait as well.
 const HIDES: u32 = 1 << 30;
 /// Set in a slot when a later write of the entry was flushed before this one, so that values prove nothing.
 const PASSED: u32 = 1 << 29;
+/// Entries that wait for each chunk, when all that may wait do and no more chunks are to be had.
+const ENTRIES_PER_CHUNK: usize = 64;
+/// Chunks that any table may have: those of the largest write, and some more.
+const LEAST_CHUNKS: usize = 256;
 const FLAGS: u32 = DISTURBED | HIDES | PASSED;
 
 /// A write, as the table keeps it.
@@ -85,20 +87,9 @@ impl Pending {
     }
 }
 
-struct Chunk {
-    slots: Box<[u32; SLOTS]>,
-    /// Slots that are not 0.
-    live: usize,
-}
-
 /// All pending writes.
 pub(crate) struct Table {
-    /// Where in `store` the chunk with that number is.
-    chunks: FxHashMap<u64, usize>,
-    store: Vec<Chunk>,
-    free_chunks: Vec<usize>,
-    /// The chunk found last: sections walk one page table at a time.
-    recent: Option<(u64, usize)>,
+    chunks: Chunks,
     writes: Vec<Write>,
     free_writes: Vec<u32>,
     /// The earlier writes of entries that have several, the latest at the end; by the number of the entry in memory.
@@ -110,15 +101,14 @@ pub(crate) struct Table {
     /// Those with something pending that counts.
     counted: usize,
     limit: usize,
+    /// The most chunks that are kept at once.
+    chunk_limit: usize,
 }
 
 impl Table {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
-            chunks: FxHashMap::default(),
-            store: Vec::new(),
-            free_chunks: Vec::new(),
-            recent: None,
+            chunks: Chunks::new(),
             writes: Vec::new(),
             free_writes: Vec::new(),
             hidden: FxHashMap::default(),
@@ -126,6 +116,8 @@ impl Table {
             live: 0,
             counted: 0,
             limit: limit.min(PASSED as usize - 2),
+            // Where entries wait one by one in tables far apart, each costs a chunk: 32 times what it costs in company.
+            chunk_limit: (limit / ENTRIES_PER_CHUNK).max(LEAST_CHUNKS),
         }
     }
 
@@ -156,8 +148,8 @@ impl Table {
     #[inline]
     pub(crate) fn at(&mut self, entry: EntryAddr) -> Option<Pending> {
         let part = Part::at(entry);
-        let chunk = self.chunk(part.number)?;
-        let slot = self.store[chunk].slots[part.from];
+        let chunk = self.chunks.find(part.number)?;
+        let slot = self.chunks.at(chunk).slots[part.from];
         Pending::of(slot)
     }
 
@@ -175,11 +167,38 @@ impl Table {
     /// Takes note that `count` entries from `first` were changed by something that is not pending.
     pub(crate) fn disturb(&mut self, first: EntryAddr, count: u16) {
         for part in parts(first, count) {
-            let Some(chunk) = self.chunk(part.number) else { continue };
-            for slot in &mut self.store[chunk].slots[part.range()] {
+            let Some(chunk) = self.chunks.find(part.number) else { continue };
+            for slot in &mut self.chunks.at(chunk).slots[part.range()] {
                 *slot |= if *slot == 0 { 0 } else { DISTURBED };
             }
         }
+    }
+
+    /// The short way for what nearly every write is: of one entry that has none, in a table in use. The caller fills
+    /// the place.
+    #[inline]
+    pub(crate) fn place_for_one(
+        &mut self,
+        first: EntryAddr,
+        count: u16,
+        counted: bool,
+    ) -> Option<(WriteId, &mut Write)> {
+        if count != 1 || self.live >= self.limit {
+            return None;
+        }
+        let part = Part::at(first);
+        let index = self.chunks.find(part.number)?;
+        let chunk = self.chunks.at(index);
+        let slot = &mut chunk.slots[part.from];
+        if *slot != 0 {
+            return None;
+        }
+        let id = self.free_writes.pop()?;
+        *slot = id + 1;
+        chunk.live += 1;
+        self.live += 1;
+        self.counted += usize::from(counted);
+        Some((WriteId(id), &mut self.writes[id as usize]))
     }
 
     /// Adds a write in front of what was pending at its entries before. `None` if the table is full.
@@ -187,6 +206,9 @@ impl Table {
         let writes = self.writes.len() - self.free_writes.len();
         let count = usize::from(write.count);
         if self.live + count > self.limit || writes >= self.limit || self.hidden_len + count > self.limit {
+            return None;
+        }
+        if !self.has_chunks_for(&write) {
             return None;
         }
         let id = if let Some(id) = self.free_writes.pop() {
@@ -197,7 +219,7 @@ impl Table {
             self.writes.len() as u32 - 1
         };
         for part in parts(write.first, write.count) {
-            let chunk = self.chunk_or_new(part.number);
+            let chunk = self.chunks.find_or_add(part.number);
             let slots = &mut chunk.slots[part.range()];
             let fresh = slots.iter().filter(|slot| **slot == 0).count();
             let empty = fresh == part.len;
@@ -215,13 +237,22 @@ impl Table {
         Some(WriteId(id))
     }
 
+    /// Whether the chunks of a write's entries are there or may be made.
+    fn has_chunks_for(&mut self, write: &Write) -> bool {
+        let room = self.chunk_limit.saturating_sub(self.chunks.len());
+        let parts = parts(write.first, write.count);
+        // Most have room for the most that a write can need.
+        room > usize::from(u16::MAX) / SLOTS + 1
+            || parts.filter(|part| self.chunks.find(part.number).is_none()).count() <= room
+    }
+
     /// Adds a write to entries of which some have one.
     #[cold]
     fn insert_before(&mut self, write: &Write, id: u32, part: Part) {
-        let Some(chunk) = self.chunk(part.number) else { return };
+        let Some(chunk) = self.chunks.find(part.number) else { return };
         for place in part.range() {
             let entry = part.entry(place);
-            let slot = self.store[chunk].slots[place];
+            let slot = self.chunks.at(chunk).slots[place];
             let counted = self.counts_at(slot, entry);
             self.counted += usize::from(write.counted && !counted);
             let mut flags = slot & HIDES;
@@ -233,7 +264,7 @@ impl Table {
                 self.hidden_len += 1;
                 flags = HIDES;
             }
-            self.store[chunk].slots[place] = (id + 1) | flags;
+            self.chunks.at(chunk).slots[place] = (id + 1) | flags;
         }
     }
 
@@ -245,8 +276,34 @@ impl Table {
     }
 
     /// Removes a write that was flushed. Returns how many of its entries have no later write of the same task that counts.
+    #[inline]
     pub(crate) fn remove(&mut self, id: WriteId) -> usize {
-        self.take(id, false)
+        match self.remove_one(id) {
+            Some(last) => last,
+            None => self.take(id, false),
+        }
+    }
+
+    /// The short way for what nearly every write is: of one entry, and alone there.
+    #[inline]
+    fn remove_one(&mut self, id: WriteId) -> Option<usize> {
+        let &Write { first, count, counted, .. } = self.write(id);
+        let part = Part::at(first);
+        let index = if count == 1 { self.chunks.find(part.number)? } else { return None };
+        let chunk = self.chunks.at(index);
+        let slot = &mut chunk.slots[part.from];
+        if *slot & !(DISTURBED | PASSED) != id.0 + 1 {
+            return None;
+        }
+        *slot = 0;
+        chunk.live -= 1;
+        self.live -= 1;
+        self.counted -= usize::from(counted);
+        if chunk.live == 0 {
+            self.chunks.give_back(part.number, index);
+        }
+        self.free_writes.push(id.0);
+        Some(usize::from(counted))
     }
 
     /// Removes a write of which nobody knows whether it was flushed. Then nobody knows what an earlier one is worth
@@ -259,16 +316,16 @@ impl Table {
         let write = *self.write(id);
         let mut last = 0;
         for part in parts(write.first, write.count) {
-            let Some(index) = self.chunk(part.number) else { continue };
+            let Some(index) = self.chunks.find(part.number) else { continue };
             let mut freed = 0;
             for place in part.range() {
                 if forget {
                     self.forget_behind(id, index, place, part);
                 }
-                let slot = self.store[index].slots[place];
+                let slot = self.chunks.at(index).slots[place];
                 let alone = slot & !(DISTURBED | PASSED) == id.0 + 1;
                 if alone {
-                    self.store[index].slots[place] = 0;
+                    self.chunks.at(index).slots[place] = 0;
                     freed += 1;
                     last += usize::from(write.counted);
                     self.counted -= usize::from(write.counted);
@@ -277,12 +334,10 @@ impl Table {
                 }
             }
             self.live -= freed;
-            let chunk = &mut self.store[index];
+            let chunk = self.chunks.at(index);
             chunk.live -= freed;
             if chunk.live == 0 {
-                self.chunks.remove(&part.number);
-                self.free_chunks.push(index);
-                self.recent = None;
+                self.chunks.give_back(part.number, index);
             }
         }
         self.free_writes.push(id.0);
@@ -291,7 +346,7 @@ impl Table {
 
     /// Drops what is behind that write at an entry.
     fn forget_behind(&mut self, id: WriteId, chunk: usize, place: usize, part: Part) {
-        let slot = self.store[chunk].slots[place];
+        let slot = self.chunks.at(chunk).slots[place];
         if slot & HIDES == 0 || Pending::of(slot).is_none_or(|top| top.write != id) {
             return;
         }
@@ -299,7 +354,7 @@ impl Table {
         let counted = self.counts_at(slot, entry);
         let gone = self.hidden.remove(&(entry.0 / EntryAddr::SIZE)).map_or(0, |hidden| hidden.len());
         self.hidden_len -= gone;
-        self.store[chunk].slots[place] &= !HIDES;
+        self.chunks.at(chunk).slots[place] &= !HIDES;
         self.counted -= usize::from(counted && !self.counts_at(slot & !HIDES, entry));
     }
 
@@ -307,7 +362,7 @@ impl Table {
     #[cold]
     fn remove_hidden(&mut self, id: WriteId, write: &Write, chunk: usize, place: usize, part: Part) -> usize {
         let entry = part.entry(place);
-        let slot = self.store[chunk].slots[place];
+        let slot = self.chunks.at(chunk).slots[place];
         let Some(top) = Pending::of(slot) else { return 0 };
         let number = entry.0 / EntryAddr::SIZE;
         let Some(hidden) = self.hidden.get_mut(&number) else { return 0 };
@@ -322,13 +377,13 @@ impl Table {
             self.hidden_len -= 1;
             let flags = |next: &Pending| PASSED | if next.disturbed { DISTURBED } else { 0 };
             let next = hidden.pop().map_or(0, |next| (next.write.0 + 1) | flags(&next));
-            self.store[chunk].slots[place] = next | if hidden.is_empty() { 0 } else { HIDES };
+            self.chunks.at(chunk).slots[place] = next | if hidden.is_empty() { 0 } else { HIDES };
         } else if let Some(at) = hidden.iter().position(|pending| pending.write == id) {
             last = !later(&top) && !hidden[at + 1..].iter().any(later);
             hidden.remove(at);
             self.hidden_len -= 1;
             if hidden.is_empty() {
-                self.store[chunk].slots[place] &= !HIDES;
+                self.chunks.at(chunk).slots[place] &= !HIDES;
             }
         } else {
             return 0;
@@ -336,72 +391,8 @@ impl Table {
         if hidden.is_empty() {
             self.hidden.remove(&number);
         }
-        let slot = self.store[chunk].slots[place];
+        let slot = self.chunks.at(chunk).slots[place];
         self.counted -= usize::from(write.counted && !self.counts_at(slot, entry));
         usize::from(last && write.counted)
     }
-
-    #[inline]
-    fn chunk(&mut self, number: u64) -> Option<usize> {
-        if let Some((recent, index)) = self.recent
-            && recent == number
-        {
-            return Some(index);
-        }
-        let index = *self.chunks.get(&number)?;
-        self.recent = Some((number, index));
-        Some(index)
-    }
-
-    fn chunk_or_new(&mut self, number: u64) -> &mut Chunk {
-        let index = self.chunk(number).unwrap_or_else(|| {
-            let index = self.free_chunks.pop().unwrap_or_else(|| {
-                self.store.push(Chunk { slots: Box::new([0; SLOTS]), live: 0 });
-                self.store.len() - 1
-            });
-            self.chunks.insert(number, index);
-            self.recent = Some((number, index));
-            index
-        });
-        &mut self.store[index]
-    }
-}
-
-/// The entries of a write that lie in one chunk.
-#[derive(Clone, Copy)]
-struct Part {
-    number: u64,
-    from: usize,
-    len: usize,
-}
-
-impl Part {
-    #[inline]
-    fn at(entry: EntryAddr) -> Self {
-        let index = entry.0 / EntryAddr::SIZE;
-        Self { number: index / SLOTS as u64, from: (index % SLOTS as u64) as usize, len: 1 }
-    }
-
-    fn range(self) -> Range<usize> {
-        self.from..self.from + self.len
-    }
-
-    /// The entry at that place of the chunk.
-    fn entry(self, place: usize) -> EntryAddr {
-        EntryAddr((self.number * SLOTS as u64 + place as u64) * EntryAddr::SIZE)
-    }
-}
-
-fn parts(first: EntryAddr, count: u16) -> impl Iterator<Item = Part> {
-    let mut done = 0;
-    std::iter::from_fn(move || {
-        let left = usize::from(count) - done;
-        if left == 0 {
-            return None;
-        }
-        let mut part = Part::at(first.advance(done as u64));
-        part.len = left.min(SLOTS - part.from);
-        done += part.len;
-        Some(part)
-    })
 }

@@ -31,9 +31,11 @@ impl Mode {
     }
 }
 
-/// What a counter of the kernel holds after it was counted down from 0: they are bytes (struct lazy_mmu_state,
-/// include/linux/mm_types_task.h, 7.2).
-pub(crate) const UNDERFLOWN: u32 = 0xff;
+/// The most that a counter of the kernel can hold, and what it holds after it was counted down from 0: they are bytes
+/// (struct lazy_mmu_state, include/linux/mm_types_task.h, 7.2).
+pub(crate) const HIGHEST: u32 = 0xff;
+/// See [`HIGHEST`].
+pub(crate) const UNDERFLOWN: u32 = HIGHEST;
 
 /// What a mode call did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +102,10 @@ fn with_counters(before: Option<Mode>, op: Op, after: Mode) -> Step {
     if op == Op::Leave && after == (Mode { enable: UNDERFLOWN, pause: 0 }) {
         let trust = if before.unwrap_or_default().enable == 0 { Trust::Sure } else { Trust::Gap };
         return Step { mode: Mode::default(), effect: Effect::Nothing, trust };
+    }
+    // An enter too many: the kernel counts on from 0 and takes the task for outside.
+    if op == Op::Enter && before == Some(Mode { enable: HIGHEST, pause: 0 }) && after == Mode::default() {
+        return Step { mode: after, effect: Effect::Nothing, trust: Trust::Sure };
     }
     // A resume too many: off for good, and nothing was flushed.
     if op == Op::Resume && after.pause == UNDERFLOWN {
@@ -349,6 +355,16 @@ mod tests {
         let resume = step(Some(mode(1, 0)), Op::Resume, Some(mode(1, UNDERFLOWN)));
         assert_eq!((resume.mode, resume.effect), (mode(1, UNDERFLOWN), Effect::Nothing));
         assert!(!resume.mode.active());
+    }
+
+    #[test]
+    fn a_call_more_than_can_be_counted_begins_again_at_zero() {
+        let enter = step(Some(mode(HIGHEST, 0)), Op::Enter, Some(mode(0, 0)));
+        assert_eq!((enter.mode, enter.effect, enter.trust), (mode(0, 0), Effect::Nothing, Trust::Sure));
+        let enter = step(Some(mode(HIGHEST - 1, 0)), Op::Enter, Some(mode(HIGHEST, 0)));
+        assert_eq!((enter.effect, enter.trust), (Effect::EnteredInner, Trust::Sure), "the last that can be");
+        let enter = step(Some(mode(HIGHEST - 1, 0)), Op::Enter, Some(mode(0, 0)));
+        assert_eq!(enter.trust, Trust::Gap);
     }
 
     #[test]

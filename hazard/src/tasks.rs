@@ -111,9 +111,11 @@ impl Sections {
         {
             return Some(SectionId(*index));
         }
-        if self.by_task.is_empty() {
-            return None;
-        }
+        if self.by_task.is_empty() { None } else { self.look_up(task, cpu) }
+    }
+
+    #[inline(never)]
+    fn look_up(&mut self, task: TaskId, cpu: CpuId) -> Option<SectionId> {
         let index = *self.by_task.get(&task)?;
         self.remember(cpu, index);
         Some(SectionId(index))

@@ -227,6 +227,22 @@ impl Op {
     /// Operations of the blocks above that the drop-in never reports: the numbers are theirs all the same.
     pub const NOT_OF_THE_DROP_IN: &[Op] = &[Op::RawRead, Op::RawWrite, Op::ArchEnter, Op::ArchLeave];
 
+    /// The kind of record that the operation with that code comes in; none if there is no such operation.
+    #[must_use]
+    #[inline]
+    pub const fn kind_of(code: u8) -> Option<Kind> {
+        const KINDS: [Option<Kind>; 256] = {
+            let mut kinds = [None; 256];
+            let mut next = 0;
+            while next < Op::ALL.len() {
+                kinds[Op::ALL[next] as usize] = Some(Op::ALL[next].info().kind);
+                next += 1;
+            }
+            kinds
+        };
+        KINDS[code as usize]
+    }
+
     /// Whether it goes around the accessors.
     #[must_use]
     pub const fn is_raw(self) -> bool {

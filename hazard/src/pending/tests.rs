@@ -34,7 +34,7 @@ fn a_write_covers_all_its_entries_across_chunks() {
     }
     assert_eq!(table.remove(id), 1030);
     assert!(table.is_empty());
-    assert!(table.chunks.is_empty());
+    assert_eq!(table.chunks.len(), 0);
     assert_eq!(table.at(EntryAddr(0x2000)), None);
 }
 
@@ -152,7 +152,7 @@ fn memory_is_used_again() {
         let id = table.insert(write(round * 0x10_0000, 512)).unwrap();
         table.remove(id);
     }
-    assert_eq!(table.store.len(), 1);
+    assert_eq!(table.chunks.made(), 1);
     assert_eq!(table.writes.len(), 1);
 }
 
@@ -255,4 +255,29 @@ fn what_was_disturbed_is_so_when_it_is_the_latest_again() {
     table.remove(new);
     let back = Pending { write: old, disturbed: true, hides: false, behind: true };
     assert_eq!(table.at(EntryAddr(0x1000)), Some(back));
+}
+
+#[test]
+fn entries_far_apart_cost_no_more_than_so_many_chunks() {
+    let mut table = Table::new(1 << 15);
+    let far = |number: u64| number * 4096;
+    let ids: Vec<_> = (0..512).map(|number| table.insert(write(far(number), 1)).unwrap()).collect();
+    assert_eq!(table.insert(write(far(512), 1)), None, "a table more");
+    assert_eq!(table.insert(write(far(511) + 4088, 2)), None, "half of it in a table more");
+    let beside = table.insert(write(far(3) + 8, 3)).unwrap();
+    assert_eq!((table.len(), table.chunks.made()), (515, 512));
+    table.remove(ids[7]);
+    let other = table.insert(write(far(512), 1)).unwrap();
+    assert_eq!(table.chunks.made(), 512, "it has the memory of what went");
+    for id in ids.into_iter().enumerate().filter_map(|(number, id)| (number != 7).then_some(id)) {
+        table.remove(id);
+    }
+    assert_eq!((table.remove(beside), table.remove(other), table.is_empty()), (3, 1, true));
+}
+
+#[test]
+fn the_largest_write_fits_a_small_table_of_chunks() {
+    let mut table = Table::new(usize::from(u16::MAX));
+    let id = table.insert(write(0x1ff8, u16::MAX)).unwrap();
+    assert_eq!(table.remove(id), usize::from(u16::MAX));
 }

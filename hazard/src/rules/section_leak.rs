@@ -4,7 +4,7 @@ use lazymmu_abi::Op;
 
 use super::{Breach, Call, Event, Info, RuleId, Severity};
 use crate::profile::Happening;
-use crate::section::{Mode, UNDERFLOWN};
+use crate::section::{HIGHEST, Mode, UNDERFLOWN};
 
 /// What is wrong with the event.
 pub(super) fn check(event: &Event) -> Option<Breach> {
@@ -29,11 +29,10 @@ fn left_too_often(call: &Call) -> bool {
 }
 
 fn entered_too_often(call: &Call) -> bool {
-    let full = |mode: Mode| mode.enable == UNDERFLOWN;
-    let counted = |mode: Mode| mode.enable == UNDERFLOWN - 1;
+    let full = Mode { enable: HIGHEST, pause: 0 };
     call.op == Op::Enter
-        && call.after.is_some_and(full)
-        && call.section.is_some_and(|section| !section.story.doubtful && counted(section.mode))
+        && call.after == Some(Mode::default())
+        && call.section.is_some_and(|section| !section.story.doubtful && section.mode == full)
 }
 
 pub(super) static INFO: Info = Info {
@@ -49,7 +48,8 @@ pub(super) static INFO: Info = Info {
                   mode that stays on lets writes wait that nobody flushes. The same if the task's counter is not what its \
                   calls make of it. From 7.0 on a leave too many \
                   counts below zero, the kernel takes the task for inside a section from then on, and the \
-                  next section is never entered.",
+                  next section is never entered; the 256th enter counts from 255 to zero, and the kernel takes the \
+                  task for outside.",
     example: "vmap_pages_pte_range() in 6.16 returned an error from the middle of the section. It now \
               breaks out of the loop and leaves. Fixed by fea18c686320.\n\
               7.2.13: mm/vmalloc.c:563 enters, :569 finds the error, :585 leaves. 6.12.117: the function \
