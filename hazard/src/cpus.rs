@@ -24,6 +24,8 @@ struct Cpu {
     switch_lost: bool,
     /// Whether the CPU told of anything since then, so that what the switch does to the mode is over.
     settled: bool,
+    /// Whether the mode may not have agreed with what was done on the CPU since its last call.
+    doubted: bool,
     /// Whether a call may be missing, so that the mode may have been entered more often than is known.
     call_lost: bool,
 }
@@ -92,6 +94,8 @@ impl Cpus {
             Mode::On(..) => (1, Some(Disagreement::EnteredTwice)),
             Mode::Unknown | Mode::Off => (1, None),
         };
+        let found = found.filter(|_| !state.doubted);
+        state.doubted = false;
         let same = depth == 1 || matches!(state.mode, Mode::On(other, _) if other == owner);
         state.mode = Mode::On(if same { owner } else { None }, depth);
         found
@@ -108,7 +112,9 @@ impl Cpus {
             _ if nests && state.call_lost => Mode::Unknown,
             _ => Mode::Off,
         };
-        (before == Mode::Off).then_some(Disagreement::LeftTwice)
+        let found = (before == Mode::Off && !state.doubted).then_some(Disagreement::LeftTwice);
+        state.doubted = false;
+        found
     }
 
     pub(crate) fn switched(&mut self, cpu: CpuId, previous: TaskId, next: TaskId) {
@@ -139,6 +145,13 @@ impl Cpus {
         Some(found)
     }
 
+    /// A task of whose section nothing is certain does something to entries. What may not agree with it would have been
+    /// told here and only here, so it is not told at the next call either.
+    pub(crate) fn unsure(&mut self, cpu: CpuId, task: TaskId) {
+        let state = self.at(cpu);
+        state.doubted |= !matches!(state.mode, Mode::On(Some(owner), _) if owner == task);
+    }
+
     /// Whether the mode is on there for that task, which was switched out.
     pub(crate) fn left_behind(&self, cpu: CpuId, task: TaskId) -> bool {
         self.all.get(usize::from(cpu.0)).is_some_and(|state| {
@@ -159,8 +172,14 @@ impl Cpus {
 }
 
 /// A CPU of which nothing is known any more.
-const LOST: Cpu =
-    Cpu { mode: Mode::Unknown, switched: None, switch_lost: true, settled: false, call_lost: true };
+const LOST: Cpu = Cpu {
+    mode: Mode::Unknown,
+    switched: None,
+    switch_lost: true,
+    settled: false,
+    doubted: false,
+    call_lost: true,
+};
 
 #[cfg(test)]
 mod tests {
@@ -247,6 +266,21 @@ mod tests {
         cpus.forget_mode(Some(CpuId(2)));
         assert_eq!(cpus.seen(CPU, task(1), false), None);
         assert_eq!(cpus.left(CPU, false), None);
+    }
+
+    #[test]
+    fn a_task_in_doubt_leaves_only_its_own_mode_known() {
+        let mut cpus = Cpus::default();
+        for (before, expected) in [(1, Some(Disagreement::EnteredTwice)), (2, None)] {
+            cpus.left(CPU, false);
+            cpus.entered(CPU, task(before), false);
+            cpus.unsure(CPU, task(1));
+            assert_eq!(cpus.entered(CPU, task(1), false), expected);
+        }
+        cpus.left(CPU, false);
+        cpus.unsure(CPU, task(1));
+        assert_eq!(cpus.left(CPU, false), None);
+        assert_eq!(cpus.left(CPU, false), Some(Disagreement::LeftTwice), "that was one call");
     }
 
     #[test]

@@ -417,10 +417,8 @@ impl Engine {
 
     fn switched(&mut self, record: &Record) {
         let (task, cpu) = (TaskId::of(record), CpuId(record.cpu));
-        if self.cpus.told() {
-            let next = TaskId::of(&Record { tid: record.value as u32, ..*record });
-            self.cpus.switched(cpu, task, next);
-        }
+        let next = TaskId::of(&Record { tid: record.value as u32, ..*record });
+        self.cpus.switched(cpu, task, next);
         let Some(id) = self.find(task, cpu) else { return };
         if let Ok(op) = Op::try_from(record.op) {
             let section = self.view(id);

@@ -81,6 +81,15 @@ fn what_a_task_in_doubt_does_says_only_that_the_cpu_went_on() {
 }
 
 #[test]
+fn the_first_call_of_all_may_be_that_of_a_switch() {
+    // The architecture enters the mode for the task that comes in, before that is the current one.
+    let mut log = Log::default();
+    log.switch(A, B.tid);
+    arch_enter(&mut log, A);
+    assert_eq!(found(&log.read(B, 9, PRESENT).run()), []);
+}
+
+#[test]
 fn what_was_queued_on_the_cpu_that_flushes_is_not_left_behind() {
     let mut log = Log::default();
     log.enter(A);

@@ -386,6 +386,7 @@ impl Engine {
     pub(super) fn compare(&mut self, record: &Record, section: Option<SectionId>, active: bool) {
         self.cpus.heard(CpuId(record.cpu));
         if section.is_some_and(|id| self.sections.get(id).story.doubtful) {
+            self.cpus.unsure(CpuId(record.cpu), TaskId::of(record));
             return;
         }
         if let Some(found) = self.cpus.seen(CpuId(record.cpu), TaskId::of(record), active) {

@@ -91,7 +91,7 @@ pub(crate) fn examine(program: &Program, seed: u64, make: MakeEngine) -> Result<
                 (false, true) => too_much(program, &events, access, write, profile),
                 (true, false) => {
                     let at = &entries[&(access, write, profile)];
-                    too_little(&events, access, write, at, profile, &entries)
+                    too_little(program, &events, access, write, at, profile, &entries)
                         .or_else(|| held_in_doubt(&events, access, write))
                 }
             };
@@ -118,8 +118,16 @@ pub(crate) fn examine(program: &Program, seed: u64, make: MakeEngine) -> Result<
         })
         .count() as u64;
 
-    let run =
-        Run { program, events: &events, records: &records, arch, make, reported: &reported, deeds: &deeds };
+    let run = Run {
+        program,
+        events: &events,
+        records: &records,
+        arch,
+        make,
+        truth: &truth,
+        reported: &reported,
+        deeds: &deeds,
+    };
     losses::compare(&run, seed, &mut tally)?;
     Ok(tally)
 }
@@ -223,6 +231,8 @@ pub(crate) struct Run<'a> {
     pub(crate) records: &'a [Option<Record>],
     pub(crate) arch: Arch,
     pub(crate) make: MakeEngine<'a>,
+    /// What goes wrong on the machines.
+    pub(crate) truth: &'a Pairs,
     /// What was found with all records.
     pub(crate) reported: &'a Pairs,
     pub(crate) deeds: &'a states::Deeds,

@@ -15,7 +15,8 @@ pub(crate) enum Exception {
     /// Reported, not wrong: memory has something newer than the write, so what the access saw is that. The write still
     /// waits and will undo it: what the access goes on with does not last.
     ChangedSince,
-    /// Reported, not wrong: the batch was full in between. The engine does not count on that.
+    /// Reported, not wrong: the batch was full in between. The engine does not count on that. Or wrong, not reported: that
+    /// was the batch of a later write, which is blamed instead.
     BatchFull,
     /// Either way: the task had softirqs off, where the kernel takes the mode for off. No record tells.
     SoftirqsOff,
@@ -36,6 +37,8 @@ pub(crate) enum Exception {
     MayStore,
     /// With losses: a later write or change is lost, or that it waits, so an earlier one that waits as well is blamed.
     HiderLost,
+    /// With losses: it is wrong, and with all records a call with softirqs off left the engine in doubt.
+    DoubtLost,
 }
 
 impl Exception {
@@ -50,6 +53,7 @@ impl Exception {
             Self::MadeOfOld => "missed: on s390, made of an old value, which was told where it was made",
             Self::ChangedAround => "missed: on s390, changed around the caches since",
             Self::HiderLost => "with losses: the later write was lost, the earlier is blamed",
+            Self::DoubtLost => "with losses: found, as what left it in doubt with softirqs off was lost",
         }
     }
 }
@@ -106,6 +110,7 @@ fn flushed_in_vain(events: &[Event], access: u32, write: u32) -> bool {
 
 /// Wrong and not reported: why?
 pub(crate) fn too_little(
+    program: &Program,
     events: &[Event],
     access: u32,
     write: u32,
@@ -129,14 +134,27 @@ pub(crate) fn too_little(
     if queued_in_vain || between.iter().any(doubt) {
         return Some(Exception::SoftirqsOff);
     }
+    let mut machine = Machine::new(profile, program);
+    machine.play(&events[..access as usize]);
     let why = entries.iter().map(|entry| {
         let changes = |event: &&Event| {
             let at = event.access().is_some_and(|(_, entries)| entries.contains(entry));
             at && event.kind() != Some(Kind::Read)
         };
-        let changes = || between.iter().filter(changes);
-        if changes().any(|event| event.softirqs_off) {
+        if between.iter().filter(changes).any(|event| event.softirqs_off) {
             return Some(Exception::SoftirqsOff);
+        }
+        // Who wrote later called with softirqs off since. What is under a write of which nobody knows is not known either.
+        let called = |(number, event): (usize, &Event)| {
+            let call = event.softirqs_off && matches!(event.what, What::Mode { .. });
+            call && between[..number].iter().filter(changes).any(|change| change.task == event.task)
+        };
+        if between.iter().enumerate().any(called) {
+            return Some(Exception::SoftirqsOff);
+        }
+        let full = |number: u32| machine.early(number, *entry) == Some(Early::BatchFull);
+        if (write + 1..access).any(full) {
+            return Some(Exception::BatchFull);
         }
         let by_cache = later.access().is_some_and(|(op, _)| arch::does(profile, op) == Does::Cache);
         let around = |event: &Event| {
@@ -153,7 +171,7 @@ pub(crate) fn too_little(
             return Some(Exception::MadeOfOld);
         }
         let others = later.task != earlier.task && profile == ProfileId::S390;
-        (others && by_cache && changes().any(around)).then_some(Exception::ChangedAround)
+        (others && by_cache && between.iter().filter(changes).any(around)).then_some(Exception::ChangedAround)
     });
     why.collect::<Option<Vec<_>>>()?.first().copied()
 }
@@ -199,9 +217,16 @@ pub(crate) fn unhidden(
     machine.play(&events[..access as usize]);
     let (_, mut written) = events[write as usize].access()?;
     let touched = events[access as usize].touched()?;
+    // What is stored at once with softirqs off is taken to wait where the section is known.
+    let between = &events[write as usize + 1..access as usize];
+    let taken_to_wait = |entry: u8| {
+        let changes = |event: &Event| event.softirqs_off && event.kind() != Some(Kind::Read);
+        let at = |event: &Event| event.access().is_some_and(|(_, entries)| entries.contains(&entry));
+        between.iter().any(|event| changes(event) && at(event))
+    };
     let waits = written.any(|entry| {
         touched.contains(&entry)
-            && (machine.newer_waits(write, entry) || machine.newer_early(write, entry))
+            && (machine.newer_waits(write, entry) || machine.newer_early(write, entry) || taken_to_wait(entry))
             // Or would, but for what the engine does not count on.
             && (machine.waits(write, entry) || machine.early(write, entry).is_some())
     });

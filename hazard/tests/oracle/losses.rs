@@ -20,7 +20,7 @@ pub(crate) fn compare(run: &Run, seed: u64, tally: &mut Tally) -> Result<(), Str
 }
 
 fn lose(run: &Run, shape: Shape, random: &mut Random, tally: &mut Tally) -> Result<(), String> {
-    let Run { program, events, records, arch, make, reported, deeds } = *run;
+    let Run { program, events, records, arch, make, truth, reported, deeds } = *run;
     let lossy = shape.lose(records, random);
     if lossy.missing.is_empty() {
         return Ok(());
@@ -51,7 +51,10 @@ fn lose(run: &Run, shape: Shape, random: &mut Random, tally: &mut Tally) -> Resu
             }
             let known = unhidden(program, events, access, write, profile);
             let lost = || change_lost(events, access, write, profile, &lossy.missing);
-            let Some(exception) = known.or_else(lost) else {
+            let wrong = truth.get(&(access, write)).copied().unwrap_or_default() & (1 << profile as u8) != 0;
+            let doubted =
+                || (wrong && events.iter().any(|event| event.softirqs_off)).then_some(Exception::DoubtLost);
+            let Some(exception) = known.or_else(lost).or_else(doubted) else {
                 return Err(format!(
                     "{}: {} on {}, event {access} on the write of event {write}, is new",
                     told(),

@@ -25,7 +25,6 @@ pub(super) const EXPLAINED: &[(&str, &str)] = &[
         "of CPUs that never told nothing is known: asking them finds nothing",
     ),
     ("engine.rs access: `self.cpus.told()` always true", "as before"),
-    ("engine.rs switched: `self.cpus.told()` always true", "as before"),
     ("engine.rs section: `self.cpus.told()` always true", "as before"),
     (
         "cpus.rs entered: `owner.is_none()` never true",
