@@ -129,6 +129,11 @@ impl Lab {
         variable(stock.variables().1)
     }
 
+    /// The hypervisor.
+    pub fn xen(&self) -> Result<PathBuf, Missing> {
+        variable("LAZYMMU_VM_XEN")
+    }
+
     /// A machine with this kernel, as fast as it can be here.
     pub fn machine(&self, image: &Path) -> Machine {
         Machine::new(image).accelerator(self.accelerator)

@@ -161,7 +161,8 @@ fn classify(line: &str) -> Option<Notice> {
 }
 
 fn is_panic(line: &str) -> bool {
-    line.contains("Kernel panic - not syncing")
+    // The second one is Xen's own (panic() in its drivers/char/console.c, 4.17).
+    line.contains("Kernel panic - not syncing") || line.starts_with("(XEN) Panic on CPU ")
 }
 
 /// A line without the time that printk puts before it.

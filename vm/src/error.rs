@@ -50,6 +50,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// The file is no hypervisor that QEMU can boot.
+    #[error("{} is not a hypervisor that can be booted: {why}; give an unpacked Xen", path.display())]
+    NotAHypervisor {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// QEMU itself failed, not the guest.
     #[error("qemu failed ({status}): {message}")]
     Qemu {

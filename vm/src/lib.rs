@@ -9,6 +9,8 @@
 //! everything that they say and leave behind through the second serial port, in checked frames. The first serial
 //! port is the kernel's console; it is watched for panics and stalls and quoted in every error.
 //!
+//! The kernel is booted bare, or as the first PV guest of Xen ([`Machine::under`]).
+//!
 //! This crate knows nothing of what it runs, builds no kernels, and touches nothing outside the guest it starts.
 
 #![forbid(unsafe_code)]
@@ -25,6 +27,7 @@ mod job;
 mod machine;
 mod process;
 mod qemu;
+mod xen;
 
 pub use accelerator::Accelerator;
 pub use error::{Error, Excerpt};

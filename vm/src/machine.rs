@@ -13,6 +13,7 @@ use crate::initramfs::Initramfs;
 use crate::job::{Job, JobStatus, StepStatus};
 use crate::process::{Event, Process, Watch};
 use crate::qemu::{Hardware, QEMU, Threads, check_kernel};
+use crate::xen;
 
 /// Files that the guest sends may take this much of the host's memory.
 const MAX_FILE: u64 = 1 << 30;
@@ -37,6 +38,7 @@ impl Default for Limits {
 /// What the machine is made of.
 #[derive(Clone, Debug)]
 pub struct Machine {
+    hypervisor: Option<PathBuf>,
     kernel: PathBuf,
     qemu: String,
     accelerator: Accelerator,
@@ -51,6 +53,7 @@ impl Machine {
     /// One with this kernel (a bzImage), one emulated CPU and 1024 MiB of memory.
     pub fn new(kernel: impl Into<PathBuf>) -> Self {
         Self {
+            hypervisor: None,
             kernel: kernel.into(),
             qemu: QEMU.to_owned(),
             accelerator: Accelerator::Tcg,
@@ -60,6 +63,13 @@ impl Machine {
             append: Vec::new(),
             limits: Limits::default(),
         }
+    }
+
+    /// Boots this hypervisor, Xen, with the kernel as its first PV guest.
+    #[must_use]
+    pub fn under(mut self, hypervisor: impl Into<PathBuf>) -> Self {
+        self.hypervisor = Some(hypervisor.into());
+        self
     }
 
     /// Sets what runs the guest's instructions.
@@ -114,6 +124,9 @@ impl Machine {
     /// Switches the machine on.
     pub fn boot(&self, initramfs: &Initramfs, job: &Job) -> Result<Booting, Error> {
         check_kernel(&self.kernel)?;
+        if let Some(hypervisor) = &self.hypervisor {
+            xen::check(hypervisor, &self.kernel)?;
+        }
         let preparing = |what: &str| {
             let what = what.to_owned();
             move |source| Error::Prepare { what, source }
@@ -139,9 +152,10 @@ impl Machine {
     }
 
     fn arguments(&self, initrd: &Path) -> Vec<String> {
+        let console = if self.hypervisor.is_some() { xen::CONSOLE } else { "console=ttyS0" };
         // A panic resets the machine, by a triple fault, which works on every kernel; QEMU then ends (-no-reboot).
         // Level 5 shows warnings and worse: what is needed to judge, and little enough not to slow the boot.
-        let mut append = vec!["console=ttyS0 loglevel=5 panic=-1 reboot=t oops=panic".to_owned()];
+        let mut append = vec![format!("{console} loglevel=5 panic=-1 reboot=t oops=panic")];
         // On a busy host the timer that QEMU emulates may come too late for the test whether it works, and the kernel
         // panics at boot. On KVM kernels leave the test out by themselves (io_apic.c:1523 and kvm.c:344 below
         // arch/x86/kernel, 6.12).
@@ -151,6 +165,7 @@ impl Machine {
         append.push(format!("{}{}", crate::guest::MARK, most.as_secs()));
         append.extend(self.append.iter().cloned());
         Hardware {
+            hypervisor: self.hypervisor.as_deref(),
             kernel: &self.kernel,
             initrd,
             accelerator: self.accelerator,

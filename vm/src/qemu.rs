@@ -12,6 +12,7 @@ use std::process::Command;
 
 use crate::accelerator::Accelerator;
 use crate::error::Error;
+use crate::xen;
 
 /// The QEMU in the path.
 pub(crate) const QEMU: &str = "qemu-system-x86_64";
@@ -58,6 +59,8 @@ impl Version {
 
 /// What a machine is made of, as QEMU is told.
 pub(crate) struct Hardware<'a> {
+    /// If there is one, it is booted, and it boots the kernel.
+    pub(crate) hypervisor: Option<&'a Path>,
     pub(crate) kernel: &'a Path,
     pub(crate) initrd: &'a Path,
     pub(crate) accelerator: Accelerator,
@@ -78,17 +81,24 @@ impl Hardware<'_> {
                 Threads::Multi => "tcg".to_owned(),
             },
         };
-        let kernel = self.kernel.display().to_string();
-        let initrd = self.initrd.display().to_string();
+        let mut cpu = self.accelerator.cpu().to_owned();
+        let (mut kernel, mut initrd) = (self.kernel.display().to_string(), self.initrd.display().to_string());
+        let mut append = self.append.to_owned();
+        if let Some(hypervisor) = self.hypervisor {
+            cpu.push_str(xen::CPU);
+            initrd = xen::modules(self.kernel, &append, self.initrd);
+            kernel = hypervisor.display().to_string();
+            xen::APPEND.clone_into(&mut append);
+        }
         let (smp, memory) = (self.cpus.to_string(), self.memory.to_string());
         [
             ["-accel", &accelerator],
-            ["-cpu", self.accelerator.cpu()],
+            ["-cpu", &cpu],
             ["-smp", &smp],
             ["-m", &memory],
             ["-kernel", &kernel],
             ["-initrd", &initrd],
-            ["-append", self.append],
+            ["-append", &append],
             ["-display", "none"],
             ["-monitor", "none"],
             ["-vga", "none"],
@@ -159,6 +169,7 @@ mod tests {
             let file = Path::new("/x");
             let threads = Threads::Single;
             let hardware = Hardware {
+                hypervisor: None,
                 kernel: file,
                 initrd: file,
                 accelerator,

@@ -20,6 +20,7 @@ mod sh;
 mod stock;
 mod test;
 mod vm;
+mod xen;
 
 use std::process::ExitCode;
 

@@ -12,10 +12,12 @@ use lazymmu_vm::{
 
 use crate::guest::Binaries;
 use crate::kernel::{self, Series, Variant};
-use crate::{paths, plan, stock};
+use crate::{paths, plan, stock, xen};
 
 /// What `cargo xtask vm` takes.
 #[derive(clap::Args)]
+// Each is a switch of its own on the command line.
+#[allow(clippy::struct_excessive_bools)]
 pub(crate) struct Args {
     /// The kernel series, 7 or 6.12; it is built if there is none yet
     #[arg(long, value_enum, default_value_t = Series::V7, conflicts_with = "kernel")]
@@ -32,6 +34,9 @@ pub(crate) struct Args {
     /// A kernel directory that `cargo xtask kernel build` has made, or a bzImage
     #[arg(long, value_name = "PATH")]
     kernel: Option<PathBuf>,
+    /// Boot it as the first PV guest of Xen, where the lazy MMU mode does defer
+    #[arg(long)]
+    xen: bool,
     /// How many CPUs the machine has
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     smp: u32,
@@ -115,14 +120,17 @@ fn run_in_machine(args: &Args) -> Result<ExitCode> {
     }
     let words = std::iter::once("/bin/lazymmu").chain(args.command.iter().map(String::as_str));
     steps.push(Command::new(words).into());
-    let machine = Machine::new(image)
+    let mut machine = Machine::new(image)
         .accelerator(accelerator)
         .cpus(args.smp)
         .memory(args.memory)
         .append(&args.append)
         .limits(Limits { job: Duration::from_secs(args.timeout), ..Limits::default() });
+    if args.xen {
+        machine = machine.under(xen::ensure()?);
+    }
 
-    eprintln!("vm: booting on {}", accelerator.name());
+    eprintln!("vm: booting on {}{}", accelerator.name(), if args.xen { ", under Xen" } else { "" });
     let running = machine
         .boot(&initramfs, &Job::new(steps))
         .and_then(lazymmu_vm::Booting::until_ready)

@@ -40,12 +40,13 @@ pub(crate) struct Plan {
     debug_info: bool,
     cpus: u32,
     append: &'static str,
+    xen: bool,
 }
 
 impl Plan {
     /// One that does nothing yet, on one CPU.
     pub(crate) fn new() -> Self {
-        Self { steps: Vec::new(), names: Vec::new(), debug_info: false, cpus: 1, append: "" }
+        Self { steps: Vec::new(), names: Vec::new(), debug_info: false, cpus: 1, append: "", xen: false }
     }
 
     /// Gives the machine more CPUs.
@@ -66,6 +67,12 @@ impl Plan {
         self
     }
 
+    /// Boots the kernel as a guest of Xen.
+    pub(crate) fn under_xen(mut self) -> Self {
+        self.xen = true;
+        self
+    }
+
     /// Adds a program, under a name.
     pub(crate) fn run_as(mut self, name: &'static str, command: Command) -> Self {
         self.names.push(name);
@@ -80,15 +87,19 @@ impl Plan {
     }
 
     fn run(self, series: Series) -> Result<Run, String> {
-        let Self { steps, names, debug_info, cpus, append } = self;
+        let Self { steps, names, debug_info, cpus, append, xen } = self;
         let lab = Lab::open().map_err(|error| error.to_string())?;
         let kernel = lab.kernel(series).map_err(|error| error.to_string())?;
+        let hypervisor = xen.then(|| lab.xen()).transpose().map_err(|error| error.to_string())?;
         let done = lab.initramfs().and_then(|mut initramfs| {
             if debug_info {
                 kernel.add_debug_info(&mut initramfs)?;
             }
             let memory = if debug_info { 2048 } else { 1024 };
-            let machine = lab.machine(&kernel.boot_image()).memory(memory).cpus(cpus).append(append);
+            let mut machine = lab.machine(&kernel.boot_image()).memory(memory).cpus(cpus).append(append);
+            if let Some(hypervisor) = hypervisor {
+                machine = machine.under(hypervisor);
+            }
             machine.run(&initramfs, &lazymmu_vm::Job::new(steps), &mut |_| ())
         });
         let finished = done.map_err(|error| error.to_string())?;

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, kill_process_group, wait};
@@ -14,6 +14,10 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, kill_p
 use super::channel::Channel;
 use crate::frame::Kind;
 use crate::job::{Command, SignalWhen, StepStatus};
+
+/// How long the pipes of a program may stay open after everybody who held them was killed. A task that died inside of the
+/// kernel's own clean-up holds them for ever.
+const UNKILLABLE: Duration = Duration::from_secs(5);
 
 enum Event {
     /// The text that a signal waits for has come.
@@ -42,7 +46,17 @@ pub(super) fn run(command: &Command, output: &Channel) -> Result<StepStatus, Str
     // Children that it has left would hold its pipes open.
     // No such group is the usual case.
     let _ = kill_process_group(pid, Signal::KILL);
+    let until = Instant::now() + UNKILLABLE;
     for reader in readers.into_iter().flatten() {
+        while !reader.is_finished() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(5));
+        }
+        if !reader.is_finished() {
+            eprintln!(
+                "init: a child that cannot be killed holds a program's output open; going on without it"
+            );
+            continue;
+        }
         reader.join().map_err(|_| "read a program's output: the reader died".to_owned())??;
     }
     Ok(status)

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use super::summary::{Counts, Tally};
 use crate::guest::Binaries;
 use crate::kernel::{self, BuiltKernel, Series, Variant};
-use crate::{plan, sh, stock, vm};
+use crate::{plan, sh, stock, vm, xen};
 
 /// A kernel that is tested: the variable that says where it is, and the modules of its tests.
 type Tested = (Series, Variant, &'static str, &'static [&'static str]);
@@ -35,6 +35,9 @@ const STOCK: [(stock::Series, &str, &str, &str); 3] = [
 
 /// The module, in that of a stock kernel, of the tests that need its plan.
 const PLANNED: &str = "planned::";
+
+/// The module of the tests under Xen.
+const XEN: &str = "xen::";
 
 /// Builds what is missing, and runs everything for which it could be built; the variants as well if they are wanted.
 pub(super) fn run(tally: &mut Tally, variants: bool) {
@@ -76,6 +79,13 @@ pub(super) fn run(tally: &mut Tally, variants: bool) {
     }
     for (series, image, plan, module) in STOCK {
         stock_kernel(tally, &mut cargo, &binaries, (series, image, plan, module));
+    }
+    match tally.check("Xen", xen::find) {
+        Some(Some(hypervisor)) => {
+            cargo.env("LAZYMMU_VM_XEN", hypervisor);
+        }
+        Some(None) => skip(tally, &mut cargo, XEN, "Xen is fetched with apt, and this is not Debian"),
+        None => skip(tally, &mut cargo, XEN, "there is no Xen"),
     }
     // Each machine keeps one CPU busy.
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -202,7 +212,12 @@ mod tests {
         }
         assert!(reader.contains(SECTIONS), "{SECTIONS}");
         let stock = STOCK.into_iter().flat_map(|(_, image, plan, _)| [image, plan]);
-        for variable in stock.chain(["LAZYMMU_VM_GUEST", "LAZYMMU_VM_ACCELERATOR", "\"LAZYMMU_VM_KERNEL\""]) {
+        for variable in stock.chain([
+            "LAZYMMU_VM_GUEST",
+            "LAZYMMU_VM_ACCELERATOR",
+            "LAZYMMU_VM_XEN",
+            "\"LAZYMMU_VM_KERNEL\"",
+        ]) {
             assert!(reader.contains(variable), "{variable}");
         }
     }

@@ -1,0 +1,113 @@
+//! A kernel with the drop-in as the first PV guest of Xen, where stores to entries really wait in a queue: what is only
+//! latent elsewhere is seen with two values here, and what follows from it as well (docs/findings.md).
+
+use std::time::Duration;
+
+use lazymmu_tests::{Report, Series, step_output};
+use lazymmu_vm::{SignalWhen, Step};
+use serde_json::Value;
+
+use crate::shared::{Plan, Run, Runs, lazymmu};
+
+static ZAP: Runs = Runs::new();
+static FORK: Runs = Runs::new();
+
+fn live<'a>(trace: &'a str, workload: &'a str) -> lazymmu_vm::Command {
+    lazymmu(["live", "--format", "json", "--record", trace, "--", "workload", "run", workload])
+}
+
+fn zap() -> &'static Run {
+    ZAP.get(Series::V6_12, || {
+        Plan::new().under_xen().with_debug_info().run_as("live", live("/out/zap.lmt", "swap-private-file"))
+    })
+}
+
+/// The child of the fork has entries that map nothing. The kernel finds them when it ends, so that it never does, and
+/// the session is ended by a signal.
+fn fork() -> &'static Run {
+    FORK.get(Series::V6_12, || {
+        let survive = Step::Write { path: "/proc/sys/kernel/panic_on_oops".into(), text: "0".into() };
+        let live = live("/out/fork.lmt", "fork-exclusive");
+        let live = live
+            .signal(2, SignalWhen::Says("found rmw-pending".into(), Duration::from_secs(1)))
+            .limit(Duration::from_mins(1));
+        Plan::new().under_xen().with_debug_info().step(survive).run_as("live", live)
+    })
+}
+
+/// The finding of a rule with these functions on the stacks of the write and of the access.
+fn finding(run: &Run, (rule, write, access): (&str, &str, &str)) -> Value {
+    let report = run.report("live");
+    let findings = report.findings(rule);
+    let found = findings.into_iter().find(|finding| {
+        Report::functions(finding, "write").contains(&write)
+            && Report::functions(finding, "access").contains(&access)
+    });
+    found.unwrap_or_else(|| panic!("no such finding; {}", step_output(run.step("live")))).clone()
+}
+
+fn raw<'a>(finding: &'a Value, value: &str) -> &'a str {
+    finding["example"][value]["raw"].as_str().unwrap_or_else(|| panic!("no {value} in {finding:#}"))
+}
+
+/// The access got what memory held, and that was not what had been written.
+fn is_proven(finding: &Value) {
+    assert_eq!(finding["state"], "proven", "{finding:#}");
+    assert_eq!(finding["example"]["comparison"], "different", "{finding:#}");
+    assert_eq!(raw(finding, "seen"), raw(finding, "memory"), "{finding:#}");
+    assert_ne!(raw(finding, "seen"), raw(finding, "pending"), "{finding:#}");
+    assert_eq!(Report::breaks(finding, "xen-pv"), Some(true), "{finding:#}");
+}
+
+fn complains(run: &Run, words: &[&str]) {
+    let complaints: Vec<&str> = run.finished.complaints().collect();
+    let found = complaints.iter().any(|line| words.iter().all(|word| line.contains(word)));
+    assert!(found, "{words:?} is not in {complaints:#?}");
+}
+
+#[test]
+fn zap_reads_what_it_has_cleared() {
+    let run = zap();
+    run.expect_exit("live", 1);
+    let finding = finding(run, ("read-pending", "zap_pte_range", "pte_install_uffd_wp_if_needed"));
+    is_proven(&finding);
+    assert_eq!(raw(&finding, "pending"), "0x0000000000000000", "{finding:#}");
+    // The queue is emptied where it is full, so that only the last of a range are still in it: 31 at most
+    // (arch/x86/xen/multicalls.c:187, 6.12.117), and a range is of 512 entries at most.
+    let [count, proven] = ["count", "proven"].map(|name| finding[name].as_u64().unwrap_or_default());
+    assert!(proven > 0 && proven <= 31 * (count / 512 + 1), "{finding:#}");
+}
+
+#[test]
+fn the_kernel_warns_of_a_cleared_entry() {
+    complains(zap(), &["WARNING: ", "include/linux/mm_inline.h:567"]);
+}
+
+#[test]
+fn fork_copies_a_mark_for_a_page() {
+    let run = fork();
+    let finding = finding(run, ("read-pending", "restore_exclusive_pte", "copy_pte_range"));
+    is_proven(&finding);
+    assert_eq!(finding["example"]["pending"]["decoded"]["kind"], "present", "{finding:#}");
+    assert_ne!(finding["example"]["seen"]["decoded"]["kind"], "present", "{finding:#}");
+}
+
+#[test]
+fn the_kernel_finds_the_pages_of_a_mark() {
+    complains(fork(), &["BUG: Bad page state"]);
+}
+
+#[test]
+fn nothing_is_lost() {
+    for run in [zap(), fork()] {
+        assert_eq!(run.report("live").number("/losses/total"), 0);
+    }
+}
+
+#[test]
+fn replay_says_what_live_said() {
+    for (run, trace) in [(zap(), "zap.lmt"), (fork(), "fork.lmt")] {
+        let replayed = run.replay(trace);
+        assert!(run.step("live").stdout == replayed.stdout, "{}", step_output(run.step("live")));
+    }
+}
