@@ -39,6 +39,8 @@ pub enum Stock {
     V6_12,
     /// 6.1.
     V6_1,
+    /// The full 6.12, which can be a guest of Xen.
+    V6_12Full,
 }
 
 impl Stock {
@@ -48,6 +50,7 @@ impl Stock {
             Stock::V7 => ("LAZYMMU_VM_STOCK_7", "LAZYMMU_VM_PLAN_7"),
             Stock::V6_12 => ("LAZYMMU_VM_STOCK_6_12", "LAZYMMU_VM_PLAN_6_12"),
             Stock::V6_1 => ("LAZYMMU_VM_STOCK_6_1", "LAZYMMU_VM_PLAN_6_1"),
+            Stock::V6_12Full => ("LAZYMMU_VM_STOCK_6_12_FULL", "LAZYMMU_VM_PLAN_6_12_FULL"),
         }
     }
 }

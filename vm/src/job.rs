@@ -43,6 +43,8 @@ pub enum Step {
         /// Where to; below `/out` it reaches the host.
         to: PathBuf,
     },
+    /// Load a module of the kernel, compressed or not.
+    Module(PathBuf),
     /// Do nothing for a while.
     Sleep(Duration),
 }
@@ -238,6 +240,7 @@ mod tests {
     fn a_job_survives_the_way() {
         let job = Job::new([
             Step::Sleep(Duration::from_millis(5)),
+            Step::Module("/zram.ko.xz".into()),
             Command::new(["/bin/lazymmu", "record"])
                 .user(1000)
                 .env("A", "b")

@@ -1,4 +1,4 @@
-//! Stock kernels: Debian's own, without the drop-in, small and with BTF. The tests boot them, and probe plans are made of
+//! Stock kernels: Debian's own, without the drop-in and with BTF; small ones, and one for Xen. The tests boot them, and probe plans are made of
 //! their debug packages.
 //!
 //! What is fetched stays in the cache. A release that the repository keeps a plan of is taken as long as apt offers it,
@@ -25,11 +25,17 @@ pub(crate) enum Series {
     /// The newest 7.x in sid
     #[value(name = "7")]
     V7,
+    /// The full 6.12, the one that can be the first guest of Xen
+    #[value(name = "6.12-full")]
+    V6_12Full,
 }
+
+/// Modules that bring swap space in memory, in the order of loading.
+const ZRAM: [&str; 3] = ["lz4_compress.ko", "lz4hc_compress.ko", "zram.ko"];
 
 impl Series {
     /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::V6_1, Self::V6_12, Self::V7];
+    pub(crate) const ALL: [Self; 4] = [Self::V6_1, Self::V6_12, Self::V7, Self::V6_12Full];
 
     /// As on the command line.
     pub(crate) fn name(self) -> &'static str {
@@ -37,24 +43,48 @@ impl Series {
             Self::V6_1 => "6.1",
             Self::V6_12 => "6.12",
             Self::V7 => "7",
+            Self::V6_12Full => "6.12-full",
+        }
+    }
+
+    /// How its releases begin.
+    fn version(self) -> &'static str {
+        self.name().trim_end_matches("-full")
+    }
+
+    /// How its releases end.
+    fn flavour(self) -> &'static str {
+        match self {
+            Self::V6_1 | Self::V6_12 | Self::V7 => "-cloud-amd64",
+            Self::V6_12Full => "[0-9]-amd64",
+        }
+    }
+
+    /// The modules that its guests need and that are not built in.
+    fn modules(self) -> &'static [&'static str] {
+        match self {
+            Self::V6_1 | Self::V6_12 | Self::V7 => &[],
+            Self::V6_12Full => &ZRAM,
         }
     }
 
     fn suite(self) -> Suite {
         match self {
-            Self::V6_1 | Self::V6_12 => Suite::Own,
+            Self::V6_1 | Self::V6_12 | Self::V6_12Full => Suite::Own,
             Self::V7 => Suite::Sid,
         }
     }
 
     /// Packages with a boot image. That of 7.2 is in `linux-binary-*`, and what is called `linux-image-*` depends on it.
     fn pattern(self) -> String {
-        format!("^linux-(image|binary)-{}\\..*-cloud-amd64(-unsigned)?$", self.name().replace('.', "\\."))
+        let version = self.version().replace('.', "\\.");
+        format!("^linux-(image|binary)-{version}\\..*{}(-unsigned)?$", self.flavour())
     }
 
     /// Whether a release, as `uname -r` prints it, is of this series.
     pub(crate) fn has(self, release: &str) -> bool {
-        release.strip_prefix(self.name()).is_some_and(|rest| rest.starts_with('.'))
+        let cloud = release.contains("-cloud-") == (self != Self::V6_12Full);
+        cloud && release.strip_prefix(self.version()).is_some_and(|rest| rest.starts_with('.'))
     }
 }
 
@@ -85,6 +115,12 @@ pub(crate) fn ensure(series: Series) -> Result<Option<Stock>> {
     fetch(series, plan::kept_release(series).as_deref()).map(Some)
 }
 
+/// The modules that guests of a series need, in the order of loading, as [`ensure`] has left them in the cache.
+pub(crate) fn modules(series: Series) -> Result<Vec<PathBuf>> {
+    let place = directory(series)?;
+    Ok(series.modules().iter().map(|name| place.join(format!("{name}.xz"))).collect())
+}
+
 /// The newest boot image that there is; one that the cache had goes.
 pub(crate) fn newest(series: Series) -> Result<Stock> {
     ensure!(Apt::is_here(), "failed to look for a newer kernel: it comes as a Debian package");
@@ -107,6 +143,11 @@ fn fetch(series: Series, wanted: Option<&str>) -> Result<Stock> {
     let unpacked = unpack(&deb, "vmlinuz", scratch.path())?;
     for old in files(&place, "vmlinuz-") {
         fs::remove_file(&old).with_context(|| format!("failed to remove {}", old.display()))?;
+    }
+    for name in series.modules() {
+        let module = unpack(&deb, name, scratch.path())?;
+        let kept = place.join(format!("{name}.xz"));
+        fs::rename(&module, &kept).with_context(|| format!("failed to make {}", kept.display()))?;
     }
     let image = place.join(format!("vmlinuz-{release}"));
     fs::rename(&unpacked, &image)
@@ -258,6 +299,7 @@ mod tests {
             ("6.1.0-56-cloud-amd64", Series::V6_1),
             ("6.12.117+deb12-cloud-amd64", Series::V6_12),
             ("7.2.13+deb14-cloud-amd64", Series::V7),
+            ("6.12.117+deb12-amd64", Series::V6_12Full),
         ] {
             let of: Vec<_> = Series::ALL.into_iter().filter(|series| series.has(release)).collect();
             assert_eq!(of, [series], "{release}");

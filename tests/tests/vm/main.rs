@@ -16,6 +16,7 @@ mod runner;
 mod sections;
 mod shared;
 mod stacks;
+mod stock_xen;
 mod xen;
 
 use lazymmu_tests::{Series, Stock};

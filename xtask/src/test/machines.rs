@@ -27,16 +27,17 @@ const SECTIONS: &str = "LAZYMMU_VM_SECTIONS_7";
 const RUNNER: &str = "runner::";
 
 /// The stock kernels: the variables that say where the boot image and its plan are, and the module of the tests.
-const STOCK: [(stock::Series, &str, &str, &str); 3] = [
+const STOCK: [(stock::Series, &str, &str, &str); 4] = [
     (stock::Series::V7, "LAZYMMU_VM_STOCK_7", "LAZYMMU_VM_PLAN_7", "stock_7::"),
     (stock::Series::V6_12, "LAZYMMU_VM_STOCK_6_12", "LAZYMMU_VM_PLAN_6_12", "stock_6_12::"),
     (stock::Series::V6_1, "LAZYMMU_VM_STOCK_6_1", "LAZYMMU_VM_PLAN_6_1", "stock_6_1::"),
+    (stock::Series::V6_12Full, "LAZYMMU_VM_STOCK_6_12_FULL", "LAZYMMU_VM_PLAN_6_12_FULL", "stock_xen::"),
 ];
 
 /// The module, in that of a stock kernel, of the tests that need its plan.
 const PLANNED: &str = "planned::";
 
-/// The module of the tests under Xen.
+/// The modules of the tests under Xen end so.
 const XEN: &str = "xen::";
 
 /// Builds what is missing, and runs everything for which it could be built; the variants as well if they are wanted.

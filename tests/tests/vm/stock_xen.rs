@@ -1,0 +1,54 @@
+//! Debian's own 6.12, as it is, as the first PV guest of Xen.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use lazymmu_tests::{Lab, Stock, step_output};
+use lazymmu_vm::{Finished, Job, Step, StepStatus};
+
+use crate::shared::lazymmu;
+
+/// Where the machine has the probe plan. The name has to end so: it is compressed.
+const PLAN: &str = "/kernel.plan.zst";
+
+/// Modules for swap space in memory, in the order of loading.
+const MODULES: [&str; 3] = ["lz4_compress.ko.xz", "lz4hc_compress.ko.xz", "zram.ko.xz"];
+
+fn run() -> &'static Finished {
+    static RUN: OnceLock<Result<Finished, String>> = OnceLock::new();
+    match RUN.get_or_init(|| boot().map_err(|error| error.to_string())) {
+        Ok(finished) => finished,
+        Err(why) => panic!("the run that this test looks at failed: {why}"),
+    }
+}
+
+fn boot() -> Result<Finished, Box<dyn std::error::Error>> {
+    let lab = Lab::open()?;
+    let image = lab.stock_kernel(Stock::V6_12Full)?;
+    let mut initramfs = lab.initramfs()?;
+    let mut steps = Vec::new();
+    for module in MODULES {
+        let place = Path::new("/").join(module);
+        initramfs.add_file(&place, &image.with_file_name(module), 0o644)?;
+        steps.push(Step::Module(place));
+    }
+    initramfs.add_file(PLAN, &lab.stock_plan(Stock::V6_12Full)?, 0o644)?;
+    steps.push(lazymmu(["plan", PLAN]).into());
+    steps.push(lazymmu(["workload", "run", "swap-private-file"]).into());
+    Ok(lab.machine(&image).under(lab.xen()?).run(&initramfs, &Job::new(steps), &mut |_| ())?)
+}
+
+#[test]
+fn the_plan_is_of_this_kernel() {
+    let step = &run().steps[0];
+    assert_eq!(step.status, StepStatus::Exit(0), "{}", step_output(step));
+}
+
+/// docs/findings.md: entries that were cleared are read before the hypervisor has done so.
+#[test]
+fn the_kernel_warns_of_a_cleared_entry() {
+    let step = &run().steps[1];
+    assert_eq!(step.status, StepStatus::Exit(0), "{}", step_output(step));
+    let complaints: Vec<&str> = run().complaints().collect();
+    assert!(complaints.iter().any(|line| line.contains("include/linux/mm_inline.h:567")), "{complaints:#?}");
+}
