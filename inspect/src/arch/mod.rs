@@ -73,6 +73,28 @@ pub enum Register {
     R15,
 }
 
+impl Register {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::Rax,
+        Self::Rbx,
+        Self::Rcx,
+        Self::Rdx,
+        Self::Rsi,
+        Self::Rdi,
+        Self::Rbp,
+        Self::Rsp,
+        Self::R8,
+        Self::R9,
+        Self::R10,
+        Self::R11,
+        Self::R12,
+        Self::R13,
+        Self::R14,
+        Self::R15,
+    ];
+}
+
 /// An address as an instruction gives it: `base + index * scale + displacement`, with the registers as they are before
 /// the instruction runs, modulo 2^64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -70,7 +70,7 @@ pub const fn pt_regs_offset(register: Register) -> usize {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Insn(Instruction);
 
-/// What a `mov` between registers or a `lea` does, as far as pointers can be followed.
+/// What an instruction does to pointers, as far as they can be followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Move {
     /// A register takes the value of another one plus a constant.
@@ -94,6 +94,35 @@ pub enum Move {
         /// Where from.
         operand: Operand,
         /// Where to.
+        to: Register,
+    },
+    /// 8 bytes of memory take a register.
+    Store {
+        /// Where from.
+        from: Register,
+        /// Where to.
+        operand: Operand,
+    },
+    /// A register may take the value of another one, or keep its own.
+    Choose {
+        /// Where from.
+        from: Register,
+        /// Where to.
+        to: Register,
+    },
+    /// A register becomes 0.
+    Zero {
+        /// Which.
+        to: Register,
+    },
+    /// A register is put on the stack.
+    Push {
+        /// Which.
+        from: Register,
+    },
+    /// A register is taken from the stack.
+    Pop {
+        /// Which.
         to: Register,
     },
 }
@@ -227,18 +256,33 @@ impl Insn {
         }
     }
 
-    /// What it does to pointers: the register that it fills and with what. `None` for all else.
+    /// What it does to pointers. `None` for all else, which ends whatever it writes to.
     pub fn moved(&self) -> Option<Move> {
         let insn = &self.0;
-        if insn.op0_kind() != OpKind::Register || insn.op0_register().size() != 8 {
+        let own_segment = matches!(insn.memory_segment(), Iced::FS | Iced::GS);
+        if insn.op0_kind() == OpKind::Memory {
+            let whole = insn.mnemonic() == Mnemonic::Mov && insn.op1_kind() == OpKind::Register;
+            let from = general(insn.op1_register()).filter(|_| whole && insn.op1_register().size() == 8)?;
+            return (!own_segment).then_some(Move::Store { from, operand: self.operand()? });
+        }
+        if insn.op0_kind() != OpKind::Register {
             return None;
         }
         let to = general(insn.op0_register())?;
+        if insn.mnemonic() == Mnemonic::Xor && insn.op1_kind() == OpKind::Register {
+            let wide = insn.op0_register().size() >= 4;
+            return (wide && insn.op0_register() == insn.op1_register()).then_some(Move::Zero { to });
+        }
+        if insn.op0_register().size() != 8 {
+            return None;
+        }
         match (insn.mnemonic(), insn.op1_kind()) {
+            (Mnemonic::Push, _) => Some(Move::Push { from: to }),
+            (Mnemonic::Pop, _) => Some(Move::Pop { to }),
             (Mnemonic::Mov, OpKind::Register) => {
                 Some(Move::Copy { from: general(insn.op1_register())?, to, add: 0 })
             }
-            (Mnemonic::Mov, OpKind::Memory) if !matches!(insn.memory_segment(), Iced::FS | Iced::GS) => {
+            (Mnemonic::Mov, OpKind::Memory) if !own_segment => {
                 Some(Move::Load { operand: self.operand()?, to })
             }
             (Mnemonic::Lea, OpKind::Memory) => Some(Move::Sum { operand: self.operand()?, to }),
@@ -252,8 +296,24 @@ impl Insn {
                 let index = Some(general(insn.op1_register())?);
                 Some(Move::Sum { operand: Operand { base: Some(to), index, scale: 1, displacement: 0 }, to })
             }
+            (mnemonic, OpKind::Register) if is_choice(mnemonic) => {
+                Some(Move::Choose { from: general(insn.op1_register())?, to })
+            }
             _ => None,
         }
+    }
+
+    /// The address of the memory that it stores to, or may store to.
+    pub fn stored_to(&self) -> Option<Operand> {
+        let insn = &self.0;
+        let reads = matches!(insn.mnemonic(), Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Bt | Mnemonic::Nop);
+        let stores = insn.op_count() > 0 && insn.op0_kind() == OpKind::Memory && !reads;
+        if stores { self.operand() } else { None }
+    }
+
+    /// Whether it stores to as much memory as a register says.
+    pub fn is_string(&self) -> bool {
+        self.0.is_string_instruction()
     }
 
     /// The registers that it writes to.
@@ -268,6 +328,32 @@ impl Insn {
         let found: Vec<Register> = written.filter_map(|used| general(used.register())).collect();
         found.into_iter()
     }
+}
+
+fn is_choice(mnemonic: Mnemonic) -> bool {
+    use Mnemonic::{
+        Cmova, Cmovae, Cmovb, Cmovbe, Cmove, Cmovg, Cmovge, Cmovl, Cmovle, Cmovne, Cmovno, Cmovnp, Cmovns,
+        Cmovo, Cmovp, Cmovs,
+    };
+    matches!(
+        mnemonic,
+        Cmova
+            | Cmovae
+            | Cmovb
+            | Cmovbe
+            | Cmove
+            | Cmovg
+            | Cmovge
+            | Cmovl
+            | Cmovle
+            | Cmovne
+            | Cmovno
+            | Cmovnp
+            | Cmovns
+            | Cmovo
+            | Cmovp
+            | Cmovs
+    )
 }
 
 /// Working space for [`Insn::memory`], to be kept from one instruction to the next.

@@ -9,12 +9,14 @@
 //! do not apply and a kind of the future is stepped over.
 
 mod parse;
+mod pointers;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use std::path::{Path, PathBuf};
 
 use self::parse::{Kind, Layout, Member, Type};
+pub use self::pointers::{Pointee, PointerStruct, PointerTypes, Signature};
 
 /// Where a kernel with `CONFIG_DEBUG_INFO_BTF` publishes its own BTF.
 pub const RUNNING_KERNEL: &str = "/sys/kernel/btf/vmlinux";

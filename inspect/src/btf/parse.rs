@@ -92,7 +92,7 @@ impl Kind {
 pub(super) struct Type {
     /// Where it begins in the bytes.
     at: usize,
-    name: u32,
+    pub(super) name: u32,
     /// `None` for a kind that this reader does not know.
     pub(super) kind: Option<Kind>,
     pub(super) vlen: u32,
@@ -236,6 +236,13 @@ impl Layout {
         let strings = &self.bytes[self.strings.clone()];
         let Some(rest) = strings.get(offset as usize..) else { return false };
         rest.strip_prefix(text.as_bytes()).is_some_and(|rest| rest.first() == Some(&0))
+    }
+
+    /// The string at this offset, if it is one and not empty.
+    pub(super) fn string(&self, offset: u32) -> Option<String> {
+        let rest = self.bytes[self.strings.clone()].get(offset as usize..)?;
+        let len = rest.iter().position(|byte| *byte == 0).filter(|len| *len > 0)?;
+        String::from_utf8(rest[..len].to_vec()).ok()
     }
 
     fn u32(&self, at: usize) -> Result<u32> {

@@ -70,8 +70,16 @@ impl Builder {
     }
 
     pub(crate) fn proto(&mut self, parameters: &[u32]) -> u32 {
+        self.proto_giving(0, parameters)
+    }
+
+    pub(crate) fn proto_giving(&mut self, result: u32, parameters: &[u32]) -> u32 {
         let extra: Vec<u32> = parameters.iter().flat_map(|ty| [0, *ty]).collect();
-        self.add("", 13 << 24 | u32::try_from(parameters.len()).unwrap(), 0, &extra)
+        self.add("", 13 << 24 | u32::try_from(parameters.len()).unwrap(), result, &extra)
+    }
+
+    pub(crate) fn func(&mut self, name: &str, proto: u32) -> u32 {
+        self.add(name, 12 << 24, proto, &[])
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
@@ -288,4 +296,39 @@ proptest! {
         bytes.extend(body);
         ask(bytes);
     }
+}
+
+#[test]
+fn who_has_pointers_to_entries_is_told() {
+    use super::{Pointee, Signature};
+    use lazymmu_abi::Level;
+
+    let mut builder = Builder::default();
+    let long = builder.int("unsigned long", 8);
+    let inner = builder.strukt("", 8, &[("pmd", long, 0)]);
+    let pmd = builder.typedef("pmd_t", inner);
+    let pmdp = builder.pointer(pmd);
+    let pmdpp = builder.pointer(pmdp);
+    let fault = builder.strukt("fault", 24, &[("address", long, 0), ("entry", pmd, 64), ("pmd", pmdp, 128)]);
+    let alias = builder.typedef("fault_t", fault);
+    let faultp = builder.pointer(alias);
+    let proto = builder.proto_giving(pmdp, &[long, faultp, pmdpp]);
+    builder.func("find", proto);
+    let other = builder.proto(&[long]);
+    builder.func("other", other);
+    builder.func("twice", proto);
+    builder.func("twice", proto);
+    let save = builder.strukt("paravirt_callee_save", 8, &[("func", long, 0)]);
+    let mmu = builder.strukt("pv_mmu_ops", 16, &[("set_pmd", long, 0), ("pmd_val", save, 64)]);
+    builder.strukt("paravirt_patch_template", 24, &[("cpu", long, 0), ("mmu", mmu, 64)]);
+
+    let types = Btf::from_bytes(builder.bytes()).unwrap().pointer_types().unwrap();
+    assert_eq!(types.structs.len(), 1);
+    assert_eq!((types.structs[0].name.as_str(), types.structs[0].size), ("fault", 24));
+    assert_eq!(types.structs[0].members, [(16, Level::Pmd)], "the entry itself is no pointer to one");
+    let parameters = vec![None, Some(Pointee::Struct(0)), Some(Pointee::Pointer(Level::Pmd))];
+    let find = Signature { parameters, result: Some(Pointee::Entry(Level::Pmd)) };
+    assert_eq!(types.functions.get("find"), Some(&find));
+    assert_eq!(types.functions.len(), 1, "not those of a name that two have: {:?}", types.functions);
+    assert_eq!(types.sparing, [16]);
 }

@@ -179,7 +179,9 @@ impl Functions {
 
     /// The first function of this name.
     pub fn named(&self, name: &str) -> Option<Function<'_>> {
-        self.iter().find(|function| function.name == name)
+        let bytes = |entry: &Entry| self.names.get(entry.name as usize..)?.get(..entry.len as usize);
+        let same = |entry: &&Entry| entry.len as usize == name.len() && bytes(entry) == Some(name.as_bytes());
+        self.entries.iter().find(same).map(|entry| self.function(entry))
     }
 
     /// A mark of the linker script or a variable: where it is and its size. Only those that this crate needs are known.

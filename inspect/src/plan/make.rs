@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use lazymmu_abi::Kind;
+use lazymmu_abi::{Kind, Level, Op};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::accessors::{ACCESSORS, BEHIND_PV_OPS, PV_OPS};
@@ -10,12 +10,13 @@ use super::calls::{self, Called, PvTable};
 use super::candidates::{Candidate, Candidates, Cover};
 use super::copies::Copies;
 use super::dwarf::{DwarfError, Sections};
+use super::flow::Follower;
 use super::inlined::{ModeCounters, Search};
 use super::model::{
     Evidence, Kernel, MadeFrom, Plan, Probe, Source, StateField, TextOffset, Verdict, Version,
 };
 use super::refusals::Refusals;
-use super::typed;
+use super::typed::{Typed, raw};
 use super::unit::UnitView;
 use crate::address::LinkAddr;
 use crate::arch::x86::{InfoFactory, Instructions};
@@ -60,12 +61,15 @@ impl Plan {
         let state = state(btf.as_ref()).map_err(bad_btf)?;
         let tracepoints = tracepoints(btf.as_ref()).map_err(bad_btf)?;
         let pv = PvTable::of(image, btf.as_ref(), !state.is_empty());
+        let types = btf.as_ref().map(Btf::pointer_types).transpose().map_err(bad_btf)?.unwrap_or_default();
         drop(btf);
         let maker = Maker {
             image,
             copies: Copies::of(image),
             candidates: Candidates::default(),
             refusals: Refusals::read(image),
+            follower: Follower::new(image, &types),
+            followed: FxHashSet::default(),
             pv,
         };
         let debug_info = image.has_debug_info();
@@ -121,12 +125,24 @@ fn tracepoints(btf: Option<&Btf>) -> Result<Vec<String>, BtfError> {
     Ok(found)
 }
 
+/// A read of which it is not known whether an accessor made it: nothing says what was inlined.
+fn plain_read(level: Level) -> Op {
+    match level {
+        Level::Pmd => Op::PmdpGet,
+        Level::Pud => Op::PudpGet,
+        _ => Op::PtepGet,
+    }
+}
+
 struct Maker<'a> {
     image: &'a Image,
     pv: PvTable,
     copies: Copies,
     candidates: Candidates,
     refusals: Refusals<'a>,
+    follower: Follower<'a>,
+    /// Where the functions begin that pointers were followed through.
+    followed: FxHashSet<u64>,
 }
 
 impl Maker<'_> {
@@ -134,6 +150,7 @@ impl Maker<'_> {
         if self.image.has_debug_info() {
             self.debug_info(counters)?;
         }
+        self.follow_rest();
         self.calls();
         self.functions();
         let candidates = std::mem::take(&mut self.candidates);
@@ -164,8 +181,32 @@ impl Maker<'_> {
                 info: InfoFactory::default(),
             };
             search.run(&mut self.candidates)?;
-            typed::run(&view, &mut search.info, &mut self.candidates)
+            let mut typed = Typed {
+                view: &view,
+                follower: &self.follower,
+                followed: &mut self.followed,
+                info: &mut search.info,
+            };
+            typed.run(&mut self.candidates)
         })
+    }
+
+    /// Follows pointers through the functions that debug information says nothing of.
+    fn follow_rest(&mut self) {
+        let mut info = InfoFactory::default();
+        let debug_info = self.image.has_debug_info();
+        for function in self.image.functions().iter() {
+            if self.followed.contains(&function.start.0) {
+                continue;
+            }
+            for (at, level, access) in self.follower.accesses(self.image, function, &[], &mut info) {
+                let mut candidate = raw(&access, level, Evidence::Dataflow);
+                if candidate.op == Op::RawRead && !debug_info {
+                    candidate.op = plain_read(level);
+                }
+                self.candidates.add(at, candidate);
+            }
+        }
     }
 
     /// Calls through `pv_ops` and of copies.

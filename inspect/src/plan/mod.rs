@@ -11,6 +11,7 @@ mod codes;
 mod copies;
 mod dwarf;
 pub mod file;
+mod flow;
 mod inlined;
 mod make;
 pub mod model;

@@ -123,7 +123,7 @@ impl Plan {
         let debug_info = if made.debug_info {
             "with debug information"
         } else {
-            "without debug information: inlined reads are not found"
+            "without debug information: not every read is found"
         };
         writeln!(text, "made of a {} {debug_info}", made.image)
     }

@@ -72,6 +72,21 @@ static inline pmd_t pmdp_get(struct fault *vmf)
 noinline unsigned long change(unsigned long address, pte_t *ptep) { return address; }
 noinline unsigned long flushed(struct fault *vmf, pte_t *ptep) { return ptep_clear_flush(vmf, ptep).pte + vmf->address; }
 noinline unsigned long through(struct fault *vmf) { return pmdp_get(vmf).pmd + vmf->address; }
+noinline pmd_t *find_pmd(unsigned long address) { return (pmd_t *)address; }
+noinline unsigned long member(struct fault *vmf) { unsigned long val = vmf->pmd->pmd; return val + vmf->address; }
+noinline unsigned long given(unsigned long address) { unsigned long val = find_pmd(address)->pmd; asm volatile(""); return val; }
+noinline unsigned long kept(struct fault *vmf)
+{
+	pmd_t *pmd = vmf->pmd;
+	set_ptes(0, vmf->address, 0, (pte_t){ 0 }, 0);
+	return pmd[1].pmd;
+}
+noinline unsigned long either(struct fault *vmf, struct page *page, int which)
+{
+	void *word = which ? (void *)vmf->pmd : (void *)page;
+	asm volatile("" : "+r"(word));
+	return *(unsigned long *)word;
+}
 noinline unsigned long walk(pmd_t *pmd, struct page *page) { return pmd->pmd + page->flags; }
 noinline void batch(pte_t *ptep, pte_t pte) { set_ptes(0, 0, ptep, pte, 4); asm volatile(""); }
 noinline void drop(pte_t *ptep) { pte_clear(0, 0, ptep); asm volatile(""); }
@@ -91,6 +106,7 @@ void start_kernel(void)
 {
 	copy_range(table, table + 8, 4); zap(table); is_young(table); walk(&a_pmd, &a_page); batch(table, table[1]);
 	struct fault fault = { 0, &a_pmd };
+	member(&fault); given(fault.address); kept(&fault); either(&fault, &a_page, fault.address);
 	flushed(&fault, table); through(&fault);
 	drop(table); hidden(table); guarded(table); boot(table);
 }
@@ -111,6 +127,18 @@ fn btf() -> Vec<u8> {
     builder.strukt("paravirt_patch_template", 24, &[("cpu", pointer, 0), ("mmu", mmu, 64)]);
     let state = builder.strukt("lazy_mmu_state", 2, &[("enable_count", byte, 0), ("pause_count", byte, 8)]);
     builder.strukt("task_struct", 64, &[("stack", pointer, 0), ("lazy_mmu_state", state, 64)]);
+    let long = builder.int("unsigned long", 8);
+    let entry = builder.strukt("", 8, &[("pmd", long, 0)]);
+    let pmd = builder.typedef("pmd_t", entry);
+    let pmdp = builder.pointer(pmd);
+    let fault = builder.strukt("fault", 16, &[("address", long, 0), ("pmd", pmdp, 64)]);
+    let faultp = builder.pointer(fault);
+    let takes = builder.proto(&[faultp, pointer, long]);
+    for name in ["member", "kept", "either"] {
+        builder.func(name, takes);
+    }
+    let gives = builder.proto_giving(pmdp, &[long]);
+    builder.func("find_pmd", gives);
     builder.bytes()
 }
 
@@ -215,7 +243,7 @@ fn what_goes_around_the_accessors_is_found_by_its_type_and_nothing_else_is() {
     let plan = Kernel::build().plan();
     let raw = one(&plan, "walk");
     assert_eq!((raw.kind, raw.op, raw.level), (Kind::Read, Op::RawRead, Some(Level::Pmd)));
-    assert_eq!(raw.found, [Evidence::TypedVariable]);
+    assert_eq!(raw.found, [Evidence::TypedVariable, Evidence::Dataflow]);
     // Its other load is of a page's flags.
     assert_eq!(raw.entry, Some(Operand::register(Register::Rdi)));
 }
@@ -274,7 +302,29 @@ fn without_debug_information_writes_and_mode_calls_are_left() {
     assert!(plan.table().contains("without debug information"), "{}", plan.table());
     let found: Vec<_> = within(&plan, "copy_range").iter().map(|probe| probe.op).collect();
     assert_eq!(found, [Op::SetPte, Op::ArchLeave]);
-    assert!(plan.probes.iter().all(|probe| probe.kind != Kind::Read));
+    let reads = plan.probes.iter().filter(|probe| probe.kind == Kind::Read);
+    assert!(reads.clone().all(|probe| probe.found == [Evidence::Dataflow] && probe.op == Op::PmdpGet));
+    // Only where types alone lead to the entry.
+    let functions: Vec<_> = reads.map(|probe| probe.function.as_str()).collect();
+    assert_eq!(functions, ["member", "given", "kept"]);
+}
+
+#[test]
+fn pointers_in_no_variable_are_followed_to_where_they_are_used() {
+    let plan = Kernel::build().plan();
+    for (function, displacement) in [("member", 0), ("given", 0), ("kept", 8)] {
+        let reads = within(&plan, function).into_iter().filter(|probe| probe.kind == Kind::Read);
+        let reads: Vec<_> = reads.collect();
+        let [read] = reads[..] else { panic!("{function}: {reads:?}") };
+        assert_eq!(
+            (read.kind, read.op, read.level),
+            (Kind::Read, Op::RawRead, Some(Level::Pmd)),
+            "{function}"
+        );
+        assert!(read.found.contains(&Evidence::Dataflow), "{read:?}");
+        assert_eq!(read.entry.map(|entry| entry.displacement), Some(displacement), "{function}");
+    }
+    assert_eq!(within(&plan, "either"), Vec::<&Probe>::new(), "it may be of a page as well");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! One compilation unit, with all that its sources need: the tree, the location lists, the code.
 
-use super::dwarf::locations::{Held, Lists};
+use super::dwarf::locations::{Held, Lists, Spilled};
 use super::dwarf::tree::{Node, NodeKind, Tree};
 use super::dwarf::{Dwarf, DwarfError, Sections, Unit};
 use crate::address::LinkAddr;
@@ -43,7 +43,16 @@ impl<'a> UnitView<'a> {
 
     /// Where a variable is in registers, if it is.
     pub(super) fn held(&self, node: &Node<'a>, whole: (LinkAddr, LinkAddr)) -> Result<Vec<Held>, DwarfError> {
-        let Some(place) = &node.place else { return Ok(Vec::new()) };
+        Ok(self.placed(node, whole)?.0)
+    }
+
+    /// The same, and where it is on the stack.
+    pub(super) fn placed(
+        &self,
+        node: &Node<'a>,
+        whole: (LinkAddr, LinkAddr),
+    ) -> Result<(Vec<Held>, Vec<Spilled>), DwarfError> {
+        let Some(place) = &node.place else { return Ok((Vec::new(), Vec::new())) };
         self.lists.held(self.sections, self.unit, place, whole, self.at)
     }
 

@@ -1,5 +1,5 @@
-//! Where variables are: the ranges of code in which one stands in a register, or in a register plus a constant. All other
-//! places (the stack, constants, arithmetic over several registers) are of no use here and left out.
+//! Where variables are: the ranges of code in which one stands in a register, or in a register plus a constant, or on the
+//! stack. All other places (constants, arithmetic over several registers) are of no use here and left out.
 
 use gimli::{AttributeValue, Encoding, Expression, LocationListsOffset, Operation, SectionId};
 
@@ -18,6 +18,18 @@ pub(in crate::plan) struct Held {
     pub(in crate::plan) register: Register,
     /// The variable's value is the register's plus this.
     pub(in crate::plan) add: i64,
+}
+
+/// That a variable is on the stack for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::plan) struct Spilled {
+    /// From here ...
+    pub(in crate::plan) start: LinkAddr,
+    /// ... to before here.
+    pub(in crate::plan) end: LinkAddr,
+    /// Bytes from the frame's base, which for all functions of the kernel is the canonical frame address: behind the
+    /// return address (`DW_OP_call_frame_cfa`).
+    pub(in crate::plan) offset: i64,
 }
 
 /// A location attribute as it stands in the tree.
@@ -72,7 +84,8 @@ impl Lists {
         Ok(Self { section, base, bytes })
     }
 
-    /// Where a variable is in registers. `whole` is the range of the function, for a variable that never moves.
+    /// Where a variable is in registers and on the stack. `whole` is the range of the function, for a variable that
+    /// never moves.
     pub(in crate::plan) fn held(
         &self,
         sections: &Sections<'_>,
@@ -80,13 +93,19 @@ impl Lists {
         place: &Place<'_>,
         whole: (LinkAddr, LinkAddr),
         at: u64,
-    ) -> Result<Vec<Held>, DwarfError> {
+    ) -> Result<(Vec<Held>, Vec<Spilled>), DwarfError> {
         let encoding = unit.encoding();
+        let (mut held, mut spilled) = (Vec::new(), Vec::new());
+        let mut take = |expression: Expression<Reader<'_>>, start: LinkAddr, end: LinkAddr| {
+            let found = in_register(expression, encoding);
+            held.extend(found.map(|(register, add)| Held { start, end, register, add }));
+            let found = on_stack(expression, encoding);
+            spilled.extend(found.map(|offset| Spilled { start, end, offset }));
+        };
         let offset = match place {
             Place::Everywhere(expression) => {
-                let found = in_register(*expression, encoding);
-                let held = found.map(|(register, add)| Held { start: whole.0, end: whole.1, register, add });
-                return Ok(held.into_iter().collect());
+                take(*expression, whole.0, whole.1);
+                return Ok((held, spilled));
             }
             Place::List(offset) => *offset,
         };
@@ -106,14 +125,19 @@ impl Lists {
         let mut entries = lists
             .locations(LocationListsOffset(start), encoding, unit.low_pc, &addresses, unit.addr_base)
             .map_err(damaged)?;
-        let mut held = Vec::new();
         while let Some(entry) = entries.next().map_err(damaged)? {
-            if let Some((register, add)) = in_register(entry.data, encoding) {
-                let (start, end) = (LinkAddr(entry.range.begin), LinkAddr(entry.range.end));
-                held.push(Held { start, end, register, add });
-            }
+            take(entry.data, LinkAddr(entry.range.begin), LinkAddr(entry.range.end));
         }
-        Ok(held)
+        Ok((held, spilled))
+    }
+}
+
+/// How far from the frame's base an expression says that a variable is.
+fn on_stack(expression: Expression<Reader<'_>>, encoding: Encoding) -> Option<i64> {
+    let mut operations = expression.operations(encoding);
+    match (operations.next().ok()??, operations.next().ok()?) {
+        (Operation::FrameOffset { offset }, None) => Some(offset),
+        _ => None,
     }
 }
 
