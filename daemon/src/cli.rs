@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use lazymmu_report::what_if::Site;
 use lazymmu_report::{Date, Filter};
 
@@ -228,14 +228,13 @@ pub struct StatsArgs {
 
 /// `plan`
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("what").required(true).multiple(true).args(["plan", "vmlinux"])))]
 pub struct PlanArgs {
     /// A plan to show. It must be of the kernel that --vmlinux names, or without that of the running one.
     #[arg(value_name = "PLAN")]
     pub plan: Option<PathBuf>,
 
-    /// The kernel image to make a plan of: a vmlinux, or a vmlinuz with --symbols. With debug information it tells the
-    /// reads as well.
+    /// The kernel image to make a plan of: a vmlinux, or a vmlinuz with --symbols. With debug information it tells all
+    /// reads. Without a PLAN and an image, a plan is made of the running kernel's own image, wherever it is kept.
     #[arg(long, value_name = "FILE")]
     pub vmlinux: Option<PathBuf>,
 

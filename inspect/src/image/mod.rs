@@ -4,6 +4,7 @@
 //! the symbols are kept in memory. Debug information is read by [`crate::plan`].
 
 mod lz4;
+mod running;
 mod symbols;
 mod unpack;
 
@@ -16,6 +17,7 @@ use crate::btf::{Btf, BtfError};
 use crate::build_id::BuildId;
 use crate::elf::{Elf, ElfError};
 
+pub use self::running::RunningError;
 pub use self::symbols::{Function, Functions};
 pub use self::unpack::UnpackError;
 
@@ -60,6 +62,12 @@ pub enum ImageError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The list of symbols has no addresses: the kernel shows them to privileged readers only.
+    #[error(
+        "read the symbols in {}: every address is hidden; run as root, or copy /proc/kallsyms as root",
+        .0.display()
+    )]
+    Hidden(PathBuf),
     /// Its type information is damaged.
     #[error("use {}: {source}", .path.display())]
     Btf {
@@ -168,8 +176,10 @@ impl Image {
         let mut listed = false;
         if functions.is_empty() {
             let list = symbols.ok_or_else(|| ImageError::Stripped(path()))?;
-            functions = Functions::of_list(list, &code)
-                .map_err(|reason| ImageError::Symbols { path: list.to_owned(), reason })?;
+            functions = Functions::of_list(list, &code).map_err(|reason| match reason {
+                Some(reason) => ImageError::Symbols { path: list.to_owned(), reason },
+                None => ImageError::Hidden(list.to_owned()),
+            })?;
             listed = true;
         }
         let base = functions.mark("_text").ok_or_else(|| ImageError::NoKernel(path()))?.0;

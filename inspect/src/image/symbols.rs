@@ -98,16 +98,23 @@ impl Functions {
     }
 
     /// From a list such as System.map or /proc/kallsyms. What a running kernel lists is moved by KASLR; `_text` is where
-    /// the image has its first code.
-    pub(super) fn of_list(path: &Path, code: &[Code]) -> Result<Self, String> {
-        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    /// the image has its first code. The error is `None` if the addresses are hidden.
+    pub(super) fn of_list(path: &Path, code: &[Code]) -> Result<Self, Option<String>> {
+        let text = std::fs::read_to_string(path).map_err(|error| Some(error.to_string()))?;
         let lines: Option<Vec<Line<'_>>> = text.lines().map(Line::parse).collect();
-        let lines = lines.ok_or("not every line is \"address type name\"")?;
+        let lines = lines.ok_or_else(|| Some("not every line is \"address type name\"".to_owned()))?;
         let lines: Vec<Line<'_>> = lines.into_iter().filter(|line| line.module.is_none()).collect();
-        let first = code.iter().map(|code| code.start).min().ok_or("the image has no code")?;
-        let text_symbol = lines.iter().find(|line| line.name == "_text").ok_or("it has no _text")?;
+        let first = code
+            .iter()
+            .map(|code| code.start)
+            .min()
+            .ok_or_else(|| Some("the image has no code".to_owned()))?;
+        let text_symbol = lines
+            .iter()
+            .find(|line| line.name == "_text")
+            .ok_or_else(|| Some("it has no _text".to_owned()))?;
         if text_symbol.address == 0 {
-            return Err("every address is hidden; copy /proc/kallsyms as root".to_owned());
+            return Err(None);
         }
         let slide = Slide::between(first, RuntimeAddr(text_symbol.address));
         let (mut entries, mut marks) = (Vec::new(), FxHashMap::default());
@@ -124,7 +131,7 @@ impl Functions {
             }
         }
         if entries.is_empty() {
-            return Err("none of its functions is in the image: it is of another kernel".to_owned());
+            return Err(Some("none of its functions is in the image: it is of another kernel".to_owned()));
         }
         Ok(Self::sorted(text.into_bytes().into(), entries, marks))
     }

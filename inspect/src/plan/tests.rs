@@ -388,6 +388,7 @@ fn a_boot_image_gives_the_same_plan_as_its_vmlinux_without_debug_information() {
         // For the build id alone no symbols are needed.
         assert_eq!(Image::build_id_of(&kernel.path("vmlinuz")).unwrap().as_ref(), image.build_id());
     }
+    of_the_running_kernel(&kernel);
     let packed = gzip(&stripped);
     let error = |bytes: &[u8]| {
         std::fs::write(kernel.path("vmlinuz"), bytes).unwrap();
@@ -403,6 +404,36 @@ fn a_boot_image_gives_the_same_plan_as_its_vmlinux_without_debug_information() {
     assert!(no_list.contains("--symbols"), "{no_list}");
     std::fs::write(kernel.path("list"), "ffffffffc0000000 t _text\nffffffffd0000000 t other\n").unwrap();
     assert!(error(&boot_image(&packed)).contains("of another kernel"));
+}
+
+/// The boot image that was made last is that of the running kernel, which has the list of symbols.
+fn of_the_running_kernel(kernel: &Kernel) {
+    let root = kernel.path("root");
+    for folder in ["proc", "boot", "sys/kernel"] {
+        std::fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    let copy = |from: &str, to: &str| std::fs::copy(kernel.path(from), root.join(to)).map(drop).unwrap();
+    let error = || Image::of_running_kernel("r", &root).unwrap_err().to_string();
+    assert!(error().contains("sys/kernel/notes"));
+    run(Command::new("objcopy")
+        .args(["-O", "binary", "--only-section=.note.gnu.build-id"])
+        .args([&kernel.vmlinux, &root.join("sys/kernel/notes")]));
+    assert!(error().contains("boot/vmlinuz-r, ") && error().contains("--vmlinux"), "{}", error());
+    copy("vmlinuz", "boot/vmlinuz-r");
+    std::fs::write(root.join("proc/kallsyms"), "0000000000000000 T _text\n").unwrap();
+    assert!(error().contains("every address is hidden"), "{}", error());
+    copy("list", "proc/kallsyms");
+    let image = Image::of_running_kernel("r", &root).unwrap();
+    assert_eq!((image.kind().name(), image.symbols_from()), ("vmlinuz", "list"));
+    // One with debug information is better.
+    copy("vmlinux", "boot/vmlinux-r");
+    assert!(Image::of_running_kernel("r", &root).unwrap().has_debug_info());
+    std::fs::remove_file(root.join("boot/vmlinux-r")).unwrap();
+    run(Command::new("objcopy")
+        .args(["--remove-section=.note.gnu.build-id"])
+        .args([&kernel.path("stripped"), &kernel.path("nameless")]));
+    copy("nameless", "boot/vmlinuz-r");
+    assert!(error().contains("it is of another kernel"), "{}", error());
 }
 
 #[test]
