@@ -276,6 +276,11 @@ mod tests {
             cpus.entered(CPU, task(before), false);
             cpus.unsure(CPU, task(1));
             assert_eq!(cpus.entered(CPU, task(1), false), expected);
+            assert_eq!(
+                cpus.entered(CPU, task(1), false),
+                Some(Disagreement::EnteredTwice),
+                "that was one call"
+            );
         }
         cpus.left(CPU, false);
         cpus.unsure(CPU, task(1));

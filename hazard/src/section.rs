@@ -365,6 +365,8 @@ mod tests {
         assert_eq!((enter.effect, enter.trust), (Effect::EnteredInner, Trust::Sure), "the last that can be");
         let enter = step(Some(mode(HIGHEST - 1, 0)), Op::Enter, Some(mode(0, 0)));
         assert_eq!(enter.trust, Trust::Gap);
+        let leave = step(Some(mode(HIGHEST, 0)), Op::Leave, Some(mode(0, 0)));
+        assert_eq!(leave.trust, Trust::Gap, "no leave does that");
     }
 
     #[test]

@@ -81,6 +81,23 @@ fn what_a_task_in_doubt_does_says_only_that_the_cpu_went_on() {
 }
 
 #[test]
+fn what_a_task_in_doubt_may_not_have_agreed_with_is_not_told_at_the_next_call() {
+    for in_doubt in [false, true] {
+        let mut log = Log::default();
+        log.enter(A);
+        arch_enter(&mut log, A);
+        log.switch(A, B.tid).enter(B);
+        if in_doubt {
+            doubt(&mut log, B);
+        }
+        log.read(B, 9, PRESENT);
+        arch_enter(&mut log, B);
+        let expected: &[(&str, u64)] = if in_doubt { &[] } else { &[("switch-in-section", 1)] };
+        assert_eq!(found(&log.run()), expected);
+    }
+}
+
+#[test]
 fn the_first_call_of_all_may_be_that_of_a_switch() {
     // The architecture enters the mode for the task that comes in, before that is the current one.
     let mut log = Log::default();

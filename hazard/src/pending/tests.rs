@@ -281,3 +281,20 @@ fn the_largest_write_fits_a_small_table_of_chunks() {
     let id = table.insert(write(0x1ff8, u16::MAX)).unwrap();
     assert_eq!(table.remove(id), usize::from(u16::MAX));
 }
+
+#[test]
+fn single_writes_are_as_bounded_as_others_and_leave_their_places() {
+    let mut table = Table::new(3);
+    for _ in 0..10 {
+        let ids: Vec<_> = (0..3).map(|place| table.insert(write(0x1000 + 8 * place, 1)).unwrap()).collect();
+        for id in ids {
+            table.remove(id);
+        }
+    }
+    assert_eq!(table.writes.len(), 3);
+    let pair = table.insert(write(0x1000, 2)).unwrap();
+    let (id, place) = table.place_for_one(EntryAddr(0x1010), 1, true).unwrap();
+    *place = write(0x1010, 1);
+    assert!(table.place_for_one(EntryAddr(0x1018), 1, true).is_none(), "three entries wait");
+    assert_eq!((table.remove(id), table.remove(pair), table.is_empty()), (1, 2, true));
+}

@@ -30,8 +30,8 @@ fn left_too_often(call: &Call) -> bool {
 
 fn entered_too_often(call: &Call) -> bool {
     let full = Mode { enable: HIGHEST, pause: 0 };
+    // What counters that do not follow leave in doubt was no enter that counted.
     call.op == Op::Enter
-        && call.after == Some(Mode::default())
         && call.section.is_some_and(|section| !section.story.doubtful && section.mode == full)
 }
 
