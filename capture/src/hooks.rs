@@ -173,6 +173,19 @@ pub(crate) fn check(btf: &Btf, settings: &Settings) -> Result<[Option<String>; H
     if lacking.is_empty() { Ok(reasons) } else { Err(Error::NoTracepoints { missing: lacking }) }
 }
 
+/// The same for a kernel that need not be captured: no hook is an error.
+pub(crate) fn reasons(btf: &Btf, settings: &Settings) -> Result<Vec<(&'static Hook, Option<String>)>, Error> {
+    let reason = |hook: &'static Hook| {
+        let arguments = match hook.place {
+            Place::Tracepoint => btf.tracepoint_arguments(hook.program),
+            Place::Function => btf.function_arguments(hook.program),
+        };
+        let lack = hook.lack(arguments.map_err(Error::Btf)?.as_deref(), settings);
+        Ok((hook, lack.map(|lack| hook.why(lack))))
+    };
+    HOOKS.iter().map(reason).collect()
+}
+
 /// Why a program cannot be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lack {

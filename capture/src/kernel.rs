@@ -15,7 +15,7 @@ use lazymmu_inspect::kallsyms::Kallsyms;
 use lazymmu_trace::Kernel;
 
 use crate::rings::Layout;
-use crate::{Error, hooks};
+use crate::{Error, Hook, hooks};
 
 /// Bits of the capability sets (include/uapi/linux/capability.h).
 const CAP_SYS_ADMIN: u32 = 21;
@@ -75,6 +75,18 @@ pub(crate) fn check(scope: Scope, layout: Layout) -> Result<Checked, Error> {
         check_lockdown(&lockdown)?;
     }
     Ok(Checked { offsets, settings, missing })
+}
+
+/// What a kernel has for each hook, told from its type information alone: `None` if all that it wants, else what is missing.
+/// Nothing is asked of the running kernel.
+///
+/// # Errors
+///
+/// If the type information is damaged, or of no kernel that this crate knows.
+pub fn examine(btf: &Btf) -> Result<Vec<(&'static Hook, Option<String>)>, Error> {
+    let least = page_size();
+    let settings = Offsets::find(btf)?.settings(Scope::Sections, Layout::new(least, least, 1));
+    hooks::reasons(btf, &settings)
 }
 
 /// Where functions of this kernel lie, by name; nothing for what is not known.

@@ -32,6 +32,7 @@ pub use capture::{Capture, Options};
 pub use error::{Class, Error};
 pub use hooks::{HOOKS, Hook, Need, Place};
 pub use item::{Item, Stack};
+pub use kernel::examine;
 pub use lazymmu_abi::Scope;
 pub use loss::Totals;
 pub use object::has_object;

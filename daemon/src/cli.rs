@@ -53,6 +53,8 @@ pub enum Command {
     Stats(StatsArgs),
     /// Find the places in a kernel image where page-table entries are accessed, and write them down as a plan.
     Plan(PlanArgs),
+    /// Say whether this kernel can be traced by this process, what would be seen, and what to do if not.
+    Doctor(DoctorArgs),
     /// Say what a rule catches, which words of the contract it enforces, and what it cannot see.
     Explain(ExplainArgs),
 }
@@ -245,6 +247,22 @@ pub struct PlanArgs {
     /// Write the plan to this file as well; an existing one is replaced.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub report: FigureArgs,
+}
+
+/// `doctor`
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// A plan of this kernel; without it, one is made of the kernel's image, if that can be found.
+    #[arg(long, value_name = "PLAN")]
+    pub plan: Option<PathBuf>,
+
+    /// The kernel's vmlinux, to make a plan of.
+    #[arg(long, value_name = "FILE")]
+    pub vmlinux: Option<PathBuf>,
 
     #[command(flatten)]
     #[allow(missing_docs)]

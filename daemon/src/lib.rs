@@ -5,6 +5,7 @@
 mod capturing;
 pub mod cli;
 pub mod command;
+mod doctor;
 mod exit;
 mod input;
 mod naming;

@@ -8,6 +8,7 @@ pub mod address;
 pub mod arch;
 pub mod btf;
 pub mod build_id;
+pub mod config;
 mod elf;
 pub mod image;
 pub mod kallsyms;

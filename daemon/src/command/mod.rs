@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod diff;
+mod doctor;
 mod explain;
 mod live;
 mod plan;
@@ -28,6 +29,7 @@ pub fn run(cli: &Cli) -> Result<ExitStatus> {
         Command::WhatIf(args) => what_if::run(args, cli.color),
         Command::Stats(args) => stats::run(args, cli.color),
         Command::Plan(args) => plan::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Explain(args) => explain::run(args, cli.color),
     }
 }

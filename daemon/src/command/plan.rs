@@ -14,7 +14,7 @@ use crate::{ExitStatus, Failure};
 pub(super) fn run(args: &PlanArgs) -> Result<ExitStatus> {
     let plan = match (&args.plan, &args.vmlinux) {
         (Some(plan), image) => checked(plan, image.as_deref())?,
-        (None, Some(image)) => made_of(image, args)?,
+        (None, Some(image)) => made_of(image, args.symbols.as_deref())?,
         (None, None) => made_of_running_kernel()?,
     };
     if let Some(path) = &args.output {
@@ -27,9 +27,8 @@ pub(super) fn run(args: &PlanArgs) -> Result<ExitStatus> {
     Ok(ExitStatus::Clean)
 }
 
-fn made_of(path: &Path, args: &PlanArgs) -> Result<Plan> {
-    let image =
-        Image::open(path, args.symbols.as_deref()).map_err(|error| Failure::to(ExitStatus::Usage, error))?;
+pub(super) fn made_of(path: &Path, symbols: Option<&Path>) -> Result<Plan> {
+    let image = Image::open(path, symbols).map_err(|error| Failure::to(ExitStatus::Usage, error))?;
     Ok(Plan::of(&image).map_err(|error| Failure::to(ExitStatus::Usage, error))?)
 }
 
@@ -46,7 +45,7 @@ pub(super) fn made_of_running_kernel() -> Result<Plan> {
 }
 
 /// A plan from a file, if it is of the kernel in question: that of the image, or else the one that runs here.
-fn checked(path: &Path, image: Option<&Path>) -> Result<Plan> {
+pub(super) fn checked(path: &Path, image: Option<&Path>) -> Result<Plan> {
     let plan = Plan::load(path).map_err(|error| Failure::to(ExitStatus::Usage, error))?;
     let wanted = match image {
         Some(image) => {

@@ -79,6 +79,8 @@ macro_rules! series {
             fn without_privilege() { refused::without_privilege(SERIES); }
             #[test]
             fn without_btf() { refused::without_btf(SERIES); }
+            #[test]
+            fn doctor_knows() { refused::doctor_knows(SERIES); }
         }
     )+ };
 }
