@@ -9,6 +9,7 @@ use aya::{Btf as AyaBtf, Ebpf};
 use crate::Error;
 use crate::error::short;
 use crate::hooks::{HOOKS, Hook, Need};
+use crate::probes::Probes;
 
 /// What the kernel says about a program that it has loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub(crate) struct Attached {
     pub(crate) loaded: Vec<LoadedHook>,
     /// Why a hook is not there, in the order of [`HOOKS`].
     pub(crate) missing: [Option<String>; HOOKS.len()],
+    /// The probed instructions, if there are some.
+    pub(crate) probes: Option<Probes>,
 }
 
 impl Attached {
@@ -60,7 +63,7 @@ impl Attached {
                 }
             }
         }
-        Ok(Self { links, loaded, missing })
+        Ok(Self { links, loaded, missing, probes: None })
     }
 
     /// How often the kernel has skipped a program because it was running on that CPU already, all programs together
@@ -79,11 +82,18 @@ impl Attached {
                 source: std::io::ErrorKind::InvalidData.into(),
             })?;
         }
+        if let Some(probes) = &self.probes {
+            sum += probes.misses(ebpf)?;
+        }
         Ok(sum)
     }
 
-    /// Detaches every program, in the opposite order. A program that runs at this moment on another CPU goes on.
+    /// Detaches every program, in the opposite order. A program that runs at this moment on another CPU goes on. Probed
+    /// instructions only send nothing any more; they are let go when this is dropped, which takes its time.
     pub(crate) fn detach(&mut self) {
+        if let Some(probes) = &mut self.probes {
+            probes.disarm();
+        }
         while let Some(link) = self.links.pop() {
             drop(link);
         }
@@ -96,11 +106,11 @@ impl Drop for Attached {
     }
 }
 
-fn misses_in(fdinfo: &str) -> Option<u64> {
+pub(crate) fn misses_in(fdinfo: &str) -> Option<u64> {
     fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok())
 }
 
-fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program, Error> {
+pub(crate) fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program, Error> {
     ebpf.program_mut(name).ok_or(Error::Mismatch(name))
 }
 

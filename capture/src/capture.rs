@@ -5,19 +5,22 @@ use std::time::Duration;
 
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
-use lazymmu_abi::{Kind, Record, Scope, Settings};
+use lazymmu_abi::{Kind, Record, Scope, Settings, SiteSettings};
+use lazymmu_inspect::plan::Plan as ProbePlan;
 use lazymmu_trace::{Kernel, Plan};
 use tokio::time::{Instant, sleep_until};
 use zerocopy::IntoBytes as _;
 
 use crate::Error;
 use crate::attach::{Attached, LoadedHook};
-use crate::hooks::HOOKS;
+use crate::hooks::{self, HOOKS};
 use crate::item::Item;
 use crate::kernel::{self, Offsets};
 use crate::loss::{self, COUNTERS, CounterMap, Totals};
 use crate::object::object;
+use crate::probes::{self, Probes};
 use crate::rings::{Layout, Rings};
+use crate::sites::Table;
 use crate::sorter::{SLACK, Sorter};
 
 /// The rings are looked at at least this often.
@@ -74,6 +77,20 @@ impl Capture {
     ///
     /// [`Error::class`] says whose fault it is.
     pub fn open(options: Options) -> Result<Self, Error> {
+        Self::start(options, None)
+    }
+
+    /// The same for a kernel without the drop-in: the instructions of a plan are probed instead of its tracepoints. The
+    /// plan must be of the kernel that runs.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Capture::open`]. That the kernel refuses some of the instructions is none: [`Capture::plan`] says it.
+    pub fn open_plan(options: Options, plan: &ProbePlan) -> Result<Self, Error> {
+        Self::start(options, Some(plan))
+    }
+
+    fn start(options: Options, plan: Option<&ProbePlan>) -> Result<Self, Error> {
         let object = object()?;
         let least = kernel::page_size();
         let bytes = options.ring_bytes;
@@ -81,15 +98,20 @@ impl Capture {
             return Err(Error::RingSize { bytes, least });
         }
         let layout = Layout::new(bytes, least, kernel::online_cpus());
-        let kernel::Checked { offsets, settings, missing } = kernel::check(options.scope, layout)?;
-        let mut ebpf = EbpfLoader::new()
-            .override_global(Settings::GLOBAL, settings.as_bytes(), true)
-            .load(object)
-            .map_err(Error::object)?;
+        let kernel::Checked { offsets, settings, missing, sites } =
+            kernel::check(options.scope, layout, plan.is_some())?;
+        let table = plan.map(Table::of);
+        let mut loader = EbpfLoader::new();
+        loader.override_global(Settings::GLOBAL, settings.as_bytes(), true);
+        if let (Some(table), Some(sites)) = (&table, &sites) {
+            loader.override_global(SiteSettings::GLOBAL, sites.settings.as_bytes(), true);
+            loader.map_max_entries(probes::SITES, table.len().max(1));
+        }
+        let mut ebpf = loader.load(object).map_err(Error::object)?;
         let logger = EbpfLogger::init(&mut ebpf).map_err(|_| Error::Mismatch("AYA_LOGS"))?;
         let rings = Rings::new(&mut ebpf, layout)?;
         let counters = CounterMap::new(ebpf.take_map(COUNTERS).ok_or(Error::Mismatch(COUNTERS))?)?;
-        let attached = Attached::new(&mut ebpf, missing).inspect_err(|error| {
+        let mut attached = Attached::new(&mut ebpf, missing).inspect_err(|error| {
             if let Some(log) = error.verifier_log() {
                 log::info!("the verifier's log:\n{log}");
             }
@@ -98,6 +120,13 @@ impl Capture {
             if let Some(count) = verified_instructions {
                 log::info!("the verifier looked at {count} instructions of {}", hook.program);
             }
+        }
+        if let (Some(table), Some(sites)) = (&table, sites) {
+            attached.probes = Some(Probes::new(&mut ebpf, table, sites.text).inspect_err(|error| {
+                if let Some(log) = error.verifier_log() {
+                    log::info!("the verifier's log:\n{log}");
+                }
+            })?);
         }
         let now = Instant::now();
         Ok(Self {
@@ -124,7 +153,17 @@ impl Capture {
     /// What a trace says of the hooks, and why some are missing.
     pub fn plan(&self) -> Plan {
         let hooks = HOOKS.iter().zip(&self.attached.missing);
-        Plan { hooks: hooks.filter_map(|(hook, missing)| hook.describe(missing.clone())).collect() }
+        Plan {
+            hooks: hooks.filter_map(|(hook, missing)| hook.describe(missing.clone())).collect(),
+            sites: self.attached.probes.as_ref().map(|probes| probes.told.clone()),
+        }
+    }
+
+    /// Where call stacks begin that were taken at a probed instruction: one byte behind its beginning, as if it were a
+    /// call.
+    pub fn probed(&self) -> impl Iterator<Item = u64> {
+        let addresses = self.attached.probes.as_ref().map(|probes| probes.addresses.as_slice());
+        addresses.unwrap_or_default().iter().map(|address| address + 1)
     }
 
     /// What the verifier said about the programs.
@@ -229,6 +268,15 @@ impl Capture {
         }
         Ok(())
     }
+}
+
+/// Whether the running kernel has the drop-in, so that no plan is needed.
+///
+/// # Errors
+///
+/// If its BTF cannot be read.
+pub fn has_drop_in() -> Result<bool, Error> {
+    hooks::has_drop_in(&kernel::btf()?)
 }
 
 /// The clock of the records, `bpf_ktime_get_ns`.

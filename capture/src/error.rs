@@ -65,6 +65,21 @@ pub enum Error {
         /// The path of the member.
         member: &'static str,
     },
+    /// The kernel lets no instruction be probed.
+    #[error(
+        "start the capture: this kernel has no kprobes for perf ({source}); build it with CONFIG_KPROBE_EVENTS=y, and \
+         mount sysfs if it is not mounted"
+    )]
+    NoKprobes {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// None of a plan's instructions could be probed.
+    #[error(
+        "start the capture: the kernel refused every probe of the plan, which may be disabled at all: see \
+         /sys/kernel/debug/kprobes/enabled, and -v for what it said"
+    )]
+    NoProbes,
     /// Lockdown forbids programs to read kernel memory.
     #[error(
         "start the capture: kernel lockdown is in confidentiality mode, which forbids eBPF programs to read kernel \
@@ -154,6 +169,8 @@ impl Error {
             | Error::Prototype { .. }
             | Error::NoMember { .. }
             | Error::Lockdown
+            | Error::NoKprobes { .. }
+            | Error::NoProbes
             | Error::Object(_)
             | Error::Load { .. }
             | Error::Attach { .. } => Class::Untraceable,
@@ -175,8 +192,13 @@ impl Error {
 
     /// An error of loading, or [`Error::NotPermitted`] if that is what the kernel said.
     pub(crate) fn load(program: &'static str, source: ProgramError) -> Self {
-        refused(&source, "load an eBPF program")
-            .unwrap_or_else(|| Error::Load { program, source: Box::new(source) })
+        // The verifier says EACCES as well, and why.
+        let verified = match &source {
+            ProgramError::LoadError { verifier_log, .. } => !verifier_log.to_string().is_empty(),
+            _ => false,
+        };
+        let refused = if verified { None } else { refused(&source, "load an eBPF program") };
+        refused.unwrap_or_else(|| Error::Load { program, source: Box::new(source) })
     }
 
     /// The same for attaching.
@@ -213,7 +235,8 @@ fn stale_note(stale: Option<&'static str>) -> String {
 fn missing_help(missing: &[&str]) -> &'static str {
     if missing.iter().any(|name| name.starts_with("lazy_mmu:")) {
         "boot a kernel with lazymmu's drop-in: `cargo xtask kernel build` makes one, `cargo xtask kernel apply DIR` \
-         puts it into a tree of yours"
+         puts it into a tree of yours; or trace this one by its instructions: `--plan PLAN`, or `--vmlinux` with the \
+         kernel's debug information (docs/plan.md)"
     } else {
         "build it with CONFIG_BPF_EVENTS=y"
     }

@@ -148,15 +148,38 @@ pub const HOOKS: [Hook; 11] = [
     },
 ];
 
-/// What this kernel has for each hook, in their order: `None` if all that it wants, else what is missing.
+/// The system of the drop-in's tracepoints.
+const DROP_IN: &str = "lazy_mmu:";
+
+/// Why a hook of the drop-in is not attached where instructions are probed.
+const REPLACED: &str = "instructions are probed instead";
+
+/// Whether the kernel has the drop-in.
+pub(crate) fn has_drop_in(btf: &Btf) -> Result<bool, Error> {
+    let mut own = HOOKS.iter().filter(|hook| hook.is_of_drop_in());
+    own.try_fold(true, |all, hook| {
+        Ok(all && btf.tracepoint_arguments(hook.program).map_err(Error::Btf)?.is_some())
+    })
+}
+
+/// What this kernel has for each hook, in their order: `None` if all that it wants, else what is missing. With a probe
+/// plan the drop-in's are not wanted.
 ///
 /// # Errors
 ///
 /// If a hook without which there is no capture cannot be attached.
-pub(crate) fn check(btf: &Btf, settings: &Settings) -> Result<[Option<String>; HOOKS.len()], Error> {
+pub(crate) fn check(
+    btf: &Btf,
+    settings: &Settings,
+    plan: bool,
+) -> Result<[Option<String>; HOOKS.len()], Error> {
     let mut lacking = Vec::new();
     let mut reasons = [const { None }; HOOKS.len()];
     for (hook, reason) in HOOKS.iter().zip(&mut reasons) {
+        if plan && hook.is_of_drop_in() {
+            *reason = Some(REPLACED.to_owned());
+            continue;
+        }
         let arguments = match hook.place {
             Place::Tracepoint => btf.tracepoint_arguments(hook.program),
             Place::Function => btf.function_arguments(hook.program),
@@ -198,6 +221,10 @@ enum Lack {
 }
 
 impl Hook {
+    fn is_of_drop_in(&self) -> bool {
+        self.name.starts_with(DROP_IN)
+    }
+
     fn lack(&self, passed: Option<&[Argument]>, settings: &Settings) -> Option<Lack> {
         match passed {
             None => Some(Lack::Place),
@@ -222,7 +249,8 @@ impl Hook {
 
     /// What a trace says of it; `None` if there is nothing to say, as this kernel has nothing of the kind.
     pub(crate) fn describe(&self, missing: Option<String>) -> Option<lazymmu_trace::Hook> {
-        if self.need == Need::Nothing && missing == Some(self.why(Lack::Place)) {
+        let replaced = missing.as_deref() == Some(REPLACED);
+        if replaced || self.need == Need::Nothing && missing == Some(self.why(Lack::Place)) {
             return None;
         }
         let source = match self.place {
@@ -264,7 +292,9 @@ mod tests {
 
     #[test]
     fn only_what_is_required_stops_a_capture() {
-        let Err(Error::NoTracepoints { missing }) = check(&empty(), &SETTINGS) else { panic!("accepted") };
+        let Err(Error::NoTracepoints { missing }) = check(&empty(), &SETTINGS, false) else {
+            panic!("accepted")
+        };
         let required: Vec<&str> =
             HOOKS.iter().filter(|hook| hook.need == Need::Capture).map(|hook| hook.name).collect();
         assert_eq!(missing, required);
@@ -284,6 +314,18 @@ mod tests {
             assert_eq!(hook.lack(Some(hook.arguments), &unknown), registers);
             assert!(hook.why(Lack::Place).ends_with(hook.name));
         }
+    }
+
+    #[test]
+    fn with_a_plan_the_drop_in_is_not_wanted() {
+        let Err(Error::NoTracepoints { missing }) = check(&empty(), &SETTINGS, true) else {
+            panic!("accepted")
+        };
+        assert_eq!(missing, ["sched:sched_process_exit", "sched:sched_switch"]);
+        assert!(!super::has_drop_in(&empty()).unwrap());
+        let replaced = Some(super::REPLACED.to_owned());
+        let told = HOOKS.iter().filter(|hook| hook.describe(replaced.clone()).is_some());
+        assert_eq!(told.count(), 0);
     }
 
     #[test]

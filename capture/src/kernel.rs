@@ -8,14 +8,15 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use lazymmu_abi::{Code, Scope, Settings};
+use lazymmu_abi::{Code, Scope, Settings, SiteSettings};
+use lazymmu_inspect::address::RuntimeAddr;
 use lazymmu_inspect::btf::{Btf, BtfError, RUNNING_KERNEL};
 use lazymmu_inspect::build_id::BuildId;
 use lazymmu_inspect::kallsyms::Kallsyms;
 use lazymmu_trace::Kernel;
 
 use crate::rings::Layout;
-use crate::{Error, Hook, hooks};
+use crate::{Error, Hook, hooks, sites};
 
 /// Bits of the capability sets (include/uapi/linux/capability.h).
 const CAP_SYS_ADMIN: u32 = 21;
@@ -40,6 +41,16 @@ pub(crate) struct Checked {
     pub(crate) settings: Settings,
     /// What is missing for a hook, in the order of [`hooks::HOOKS`].
     pub(crate) missing: [Option<String>; hooks::HOOKS.len()],
+    /// Where a plan's instructions are; `None` if there is no plan.
+    pub(crate) sites: Option<Sites>,
+}
+
+/// What must be known of the kernel to probe instructions.
+pub(crate) struct Sites {
+    /// What the programs are told.
+    pub(crate) settings: SiteSettings,
+    /// Where the kernel's code begins.
+    pub(crate) text: RuntimeAddr,
 }
 
 const TASK: &str = "task_struct";
@@ -56,25 +67,45 @@ const SCHEDULE: &str = "__schedule";
 const EXIT: &str = "do_exit";
 
 /// Says why this process cannot capture on this kernel, or what the programs must know.
-pub(crate) fn check(scope: Scope, layout: Layout) -> Result<Checked, Error> {
+pub(crate) fn check(scope: Scope, layout: Layout, plan: bool) -> Result<Checked, Error> {
     if let Ok(status) = fs::read_to_string("/proc/self/status") {
         check_capabilities(&status)?;
     }
-    let btf = Btf::from_file(RUNNING_KERNEL).map_err(|error| match error {
+    let btf = btf()?;
+    let offsets = Offsets::find(&btf)?;
+    let code = codes();
+    let settings = Settings { schedule: code(SCHEDULE), exit: code(EXIT), ..offsets.settings(scope, layout) };
+    let missing = hooks::check(&btf, &settings, plan)?;
+    if let Ok(lockdown) = fs::read_to_string("/sys/kernel/security/lockdown") {
+        check_lockdown(&lockdown)?;
+    }
+    let sites = if plan { Some(sites(&btf)?) } else { None };
+    Ok(Checked { offsets, settings, missing, sites })
+}
+
+/// What the running kernel says of its types.
+pub(crate) fn btf() -> Result<Btf, Error> {
+    Btf::from_file(RUNNING_KERNEL).map_err(|error| match error {
         BtfError::Missing(_) => Error::NoBtf,
         BtfError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
             Error::NotPermitted { reason: format!("the process may not read {RUNNING_KERNEL}") }
         }
         other => Error::Btf(other),
+    })
+}
+
+/// Where what a plan's instructions need is in memory.
+fn sites(btf: &Btf) -> Result<Sites, Error> {
+    const SYMBOLS: &str = "/proc/kallsyms";
+    let symbols = fs::read_to_string(SYMBOLS)
+        .map_err(|source| Error::Io { what: format!("read {SYMBOLS}"), source })?;
+    // Zero is what a reader without privilege gets.
+    let text = sites::address_of(&symbols, sites::TEXT).filter(|address| *address != 0);
+    let text = text.ok_or_else(|| Error::NotPermitted {
+        reason: format!("{SYMBOLS} does not tell where the kernel is; see kernel.kptr_restrict"),
     })?;
-    let offsets = Offsets::find(&btf)?;
-    let code = codes();
-    let settings = Settings { schedule: code(SCHEDULE), exit: code(EXIT), ..offsets.settings(scope, layout) };
-    let missing = hooks::check(&btf, &settings)?;
-    if let Ok(lockdown) = fs::read_to_string("/sys/kernel/security/lockdown") {
-        check_lockdown(&lockdown)?;
-    }
-    Ok(Checked { offsets, settings, missing })
+    let hot = btf.member_offset("pcpu_hot", "preempt_count").map_err(Error::Btf)?;
+    Ok(Sites { settings: sites::settings(&symbols, hot), text: RuntimeAddr(text) })
 }
 
 /// What a kernel has for each hook, told from its type information alone: `None` if all that it wants, else what is missing.

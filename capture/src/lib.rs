@@ -16,7 +16,9 @@ mod item;
 mod kernel;
 mod loss;
 mod object;
+mod probes;
 mod rings;
+mod sites;
 mod sorter;
 // The build script's part that reads stamps, for its tests.
 #[cfg(test)]
@@ -26,9 +28,10 @@ mod stamp;
 mod stamp_tests;
 #[allow(unsafe_code)]
 mod sys;
+mod tuning;
 
 pub use attach::LoadedHook;
-pub use capture::{Capture, Options};
+pub use capture::{Capture, Options, has_drop_in};
 pub use error::{Class, Error};
 pub use hooks::{HOOKS, Hook, Need, Place};
 pub use item::{Item, Stack};

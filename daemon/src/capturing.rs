@@ -24,7 +24,7 @@ use crate::naming::{Named, Naming};
 use crate::policy::{Judge, Policy};
 use crate::reducing::Reducing;
 use crate::session;
-use crate::{ExitStatus, Failure};
+use crate::{ExitStatus, Failure, probing};
 
 /// How often waiting records go to the file: the most that a killed recording loses.
 const FLUSH: Duration = Duration::from_millis(500);
@@ -104,12 +104,20 @@ impl Session {
             Scope::All => lazymmu_capture::Scope::All,
         };
         let started = clock_gettime(ClockId::Monotonic);
-        let capture =
-            Capture::open(Options { ring_bytes: args.ring_size, scope }).map_err(|error| failure(&error))?;
+        let options = Options { ring_bytes: args.ring_size, scope };
+        let capture = match probing::plan(args)? {
+            Some(plan) => Capture::open_plan(options, &plan),
+            None => Capture::open(options),
+        };
+        let capture = capture.map_err(|error| failure(&error))?;
         let mut header = header(&capture, started, args);
+        if let Some(sites) = &header.plan.sites {
+            probing::say_coverage(sites);
+        }
         let reduced = policy.filter.as_ref().filter(|_| purpose.trace.is_some());
         header.capture.filter = reduced.map(ToString::to_string);
-        let naming = Naming::start(&header.kernel.release, args.vmlinux.as_deref())?;
+        let naming =
+            Naming::start(&header.kernel.release, args.vmlinux.as_deref(), capture.probed().collect())?;
         let trace = match purpose.trace {
             None => None,
             Some(path) => {

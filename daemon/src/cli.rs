@@ -296,6 +296,11 @@ pub struct CaptureArgs {
     #[arg(long, value_name = "FILE")]
     pub vmlinux: Option<PathBuf>,
 
+    /// Probe the instructions of this plan (see `lazymmu plan`), which must be of the kernel that runs. Without it, a
+    /// kernel that has not the drop-in is probed after a plan made of --vmlinux.
+    #[arg(long, value_name = "PLAN")]
+    pub plan: Option<PathBuf>,
+
     /// Stop after this many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub duration: Option<Duration>,

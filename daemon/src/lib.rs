@@ -10,6 +10,7 @@ mod exit;
 mod input;
 mod naming;
 mod policy;
+mod probing;
 mod reducing;
 mod session;
 mod whole_file;

@@ -1,6 +1,7 @@
 //! Names for the addresses of call stacks, found on a thread of its own: to read debug information takes seconds, and
 //! the ring must be drained meanwhile.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
@@ -9,6 +10,7 @@ use anyhow::{Context, Result};
 use lazymmu_inspect::address::RuntimeAddr;
 use lazymmu_inspect::build_id::BuildId;
 use lazymmu_inspect::kallsyms::{Kallsyms, KallsymsError};
+use lazymmu_inspect::plan::is_accessor;
 use lazymmu_inspect::symbolizer::Symbolizer;
 use lazymmu_inspect::vmlinux::{Vmlinux, search};
 use lazymmu_trace::Frame;
@@ -33,7 +35,10 @@ pub(crate) struct Naming {
 impl Naming {
     /// Reads the running kernel's symbols and starts the thread. `vmlinux` is the one that the user named; without it
     /// one is looked for by the kernel's build id.
-    pub(crate) fn start(release: &str, vmlinux: Option<&Path>) -> Result<Self> {
+    ///
+    /// A stack that begins at one of the addresses `probed` begins inside of an accessor that was inlined. That is left
+    /// out, so that it begins with whoever used the accessor, as all others do.
+    pub(crate) fn start(release: &str, vmlinux: Option<&Path>, probed: HashSet<u64>) -> Result<Self> {
         let kallsyms = Kallsyms::of_running_kernel().map_err(|error| {
             let status = match error {
                 KallsymsError::Hidden(_) => ExitStatus::NotPermitted,
@@ -50,7 +55,10 @@ impl Naming {
             .spawn(move || {
                 let mut symbolizer = Symbolizer::new(kallsyms, vmlinux);
                 for address in asked {
-                    let frames = symbolizer.frames(RuntimeAddr(address)).to_vec();
+                    let mut frames = symbolizer.frames(RuntimeAddr(address)).to_vec();
+                    if probed.contains(&address) {
+                        leave_accessors(&mut frames);
+                    }
                     if answer.send(Named { address, frames }).is_err() {
                         return;
                     }
@@ -90,6 +98,12 @@ impl Naming {
     }
 }
 
+/// Leaves out the inlined accessors that the innermost code is in.
+fn leave_accessors(frames: &mut Vec<Frame>) {
+    let accessors = frames.iter().take_while(|frame| frame.inlined && is_accessor(&frame.function)).count();
+    frames.drain(..accessors);
+}
+
 fn find(release: &str, named: Option<&Path>) -> Result<Option<Vmlinux>> {
     let running = BuildId::of_running_kernel();
     if let Some(path) = named {
@@ -106,4 +120,34 @@ fn find(release: &str, named: Option<&Path>) -> Result<Option<Vmlinux>> {
         eprintln!("lazymmu: a vmlinux was found, but failed to {refused}");
     }
     Ok(search.vmlinux)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stack_begins_with_who_used_the_accessor() {
+        let frame = |function: &str, inlined| Frame {
+            function: function.to_owned(),
+            offset: 0,
+            module: None,
+            file: None,
+            line: None,
+            inlined,
+        };
+        let mut frames = vec![
+            frame("set_pte", true),
+            frame("set_ptes", true),
+            frame("copy_pte_range", true),
+            frame("copy_page_range", false),
+        ];
+        leave_accessors(&mut frames);
+        assert_eq!(frames.len(), 2);
+        assert_eq!(frames[0].function, "copy_pte_range");
+        // One that was put out of line is a function like others.
+        let mut frames = vec![frame("set_ptes", false)];
+        leave_accessors(&mut frames);
+        assert_eq!(frames.len(), 1);
+    }
 }

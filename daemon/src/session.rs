@@ -4,7 +4,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Context, Result};
-use lazymmu_hazard::{Arch, Config, Engine, Outcome, Verdict};
+use lazymmu_hazard::{Arch, Config, Engine, Gap, Outcome, Verdict};
 use lazymmu_report::{Report, Session, Style};
 use lazymmu_trace::{Damage, Header, Symbols};
 
@@ -14,7 +14,13 @@ use crate::{ExitStatus, Failure};
 
 /// An engine for the kernel that the header describes.
 pub(crate) fn engine(header: &Header) -> Engine {
-    Engine::new(Config { arch: Arch::from_machine(&header.kernel.architecture), ..Config::default() })
+    let mut engine =
+        Engine::new(Config { arch: Arch::from_machine(&header.kernel.architecture), ..Config::default() });
+    // What a plan names is never all that there is.
+    if header.plan.sites.is_some() {
+        engine.gap(Gap::Coverage);
+    }
+    engine
 }
 
 /// Where and how a report goes out.

@@ -12,10 +12,12 @@ mod counters;
 mod op;
 mod record;
 mod settings;
+mod site;
 mod stack;
 
 pub use counters::{Counters, KINDS, RUNNERS};
 pub use op::{Kind, Level, Op, OpInfo, UnknownCode};
 pub use record::{Context, Flags, Record};
 pub use settings::{Code, MAX_RINGS, Scope, Settings};
+pub use site::{REGISTER_WORDS, Site, SiteSettings};
 pub use stack::{HOOK_FRAMES, STACK_FRAMES, StackHash, StackItem};

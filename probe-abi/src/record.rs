@@ -36,7 +36,8 @@ pub struct Record {
     pub value: u64,
     /// The raw value in memory at that instant.
     pub memory: u64,
-    /// Return address into the function that used the accessor; for a `Fault`, the instruction that faulted.
+    /// Return address into the function that used the accessor; for a `Fault`, the instruction that faulted; where an
+    /// instruction was probed, its address + 1, so that it can be taken for a return address.
     pub caller: u64,
     /// Hash of the call stack that begins at `caller`; 0 if none was taken.
     pub stack: u64,

@@ -65,6 +65,13 @@ impl Hit {
         self.output(record, kind)
     }
 
+    /// Sends a record of a kind that it says itself. False if it was lost, or is of none.
+    #[inline(always)]
+    pub(crate) fn send_any(self, record: &Record) -> bool {
+        let kind = record.kind as usize;
+        kind < KINDS && self.output_as(record, kind)
+    }
+
     /// Sends a call stack. False if it was lost.
     #[inline(always)]
     pub(crate) fn send_stack(self, item: &StackItem) -> bool {
@@ -83,8 +90,13 @@ impl Hit {
 
     #[inline(always)]
     fn output<T>(self, item: &T, kind: Kind) -> bool {
+        self.output_as(item, kind as usize)
+    }
+
+    /// `kind` must be below `KINDS`.
+    #[inline(always)]
+    fn output_as<T>(self, item: &T, kind: usize) -> bool {
         let counters = self.counters;
-        let kind = kind as usize;
         // SAFETY: `counters` is this CPU's whole value of the map, and `kind` is below KINDS.
         unsafe {
             add(&raw mut (*counters).produced[kind], 1);

@@ -1,7 +1,7 @@
 //! The eBPF programs: they watch the drop-in's tracepoints, the scheduler, page faults and flushes of the
 //! TLB, and send records to rings, of which each CPU has one or shares one.
 //!
-//! One file per hook family (`access`, `section`, `sched`, `fault`, `tlb`, `xen`); what they share is in `emit` (the
+//! One file per hook family (`access`, `section`, `sched`, `fault`, `tlb`, `xen`, `site`); what they share is in `emit` (the
 //! rings and their losses), `stack`, `task` (who is in a section) and `maps`. Nothing here judges: what a record means is the engine's
 //! matter. Nothing here blocks or waits either; what does not fit is counted.
 //!
@@ -20,6 +20,7 @@ mod fault;
 mod maps;
 mod sched;
 mod section;
+mod site;
 mod stack;
 mod task;
 mod tlb;

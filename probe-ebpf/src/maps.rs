@@ -2,8 +2,10 @@
 
 use aya_ebpf::btf_maps;
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray};
-use lazymmu_abi::{Code, Counters, MAX_RINGS, Record, Scope, Settings, StackItem};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use lazymmu_abi::{
+    Code, Counters, MAX_RINGS, REGISTER_WORDS, Record, Scope, Settings, Site, SiteSettings, StackItem,
+};
 
 /// Everything that user space reads, in the order of reservation. The size only describes the kind of map to the
 /// kernel, and is whole pages everywhere; user space makes the rings, and may make smaller ones.
@@ -37,6 +39,27 @@ pub(crate) static SENT: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16384
 /// The names that were sent, by tid. The same holds.
 #[map]
 pub(crate) static NAMES: LruHashMap<u32, [u64; 2]> = LruHashMap::with_max_entries(8192, 0);
+
+/// The instructions that are probed, by the cookie of the probe. User space makes it as large as it has some.
+#[map]
+pub(crate) static SITES: Array<Site> = Array::with_max_entries(1, 0);
+
+/// Where the programs for probed instructions build their record. What is in a map is unknown to the verifier, which
+/// keeps it from following every way that the record can have been filled in.
+#[map]
+pub(crate) static SITE_RECORD: PerCpuArray<Record> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where they keep the registers.
+#[map]
+pub(crate) static SITE_REGISTERS: PerCpuArray<[u64; REGISTER_WORDS]> = PerCpuArray::with_max_entries(1, 0);
+
+/// Not 0 once every instruction is probed that is going to be, and until the first is no more.
+#[map]
+pub(crate) static ARMED: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Overridden by user space at load.
+#[unsafe(no_mangle)]
+static SITE_SETTINGS: SiteSettings = SiteSettings { per_cpu: 0, preempt_count: 0 };
 
 /// Overridden by user space at load.
 #[unsafe(no_mangle)]
@@ -107,4 +130,18 @@ pub(crate) fn schedule() -> Code {
 #[inline(always)]
 pub(crate) fn exit() -> Code {
     Code { start: setting!(exit.start), len: setting!(exit.len) }
+}
+
+/// The kernel's table of what to add to addresses of what each CPU has; 0 if it is not known.
+#[inline(always)]
+pub(crate) fn per_cpu() -> u64 {
+    // SAFETY: as for `setting!`.
+    unsafe { core::ptr::read_volatile(&raw const SITE_SETTINGS.per_cpu) }
+}
+
+/// Where `preempt_count` is, before that is added.
+#[inline(always)]
+pub(crate) fn preempt_count() -> u64 {
+    // SAFETY: as for `setting!`.
+    unsafe { core::ptr::read_volatile(&raw const SITE_SETTINGS.preempt_count) }
 }

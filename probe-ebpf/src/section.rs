@@ -1,5 +1,6 @@
 //! The mode itself: `lazy_mmu_section` of the drop-in.
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_get_current_comm;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
@@ -62,7 +63,7 @@ fn lazy_mmu_section(ctx: BtfTracePointContext) -> i32 {
 /// Odd is what the plain pair of an enter and a leave has not: a call after which the task is still inside, and a leave
 /// of a task that was outside.
 #[inline(always)]
-fn count(ctx: &BtfTracePointContext, hit: Hit, op: u8) -> bool {
+pub(crate) fn count(ctx: &impl EbpfContext, hit: Hit, op: u8) -> bool {
     static SAID: Once = Once::new();
     let (tid, _) = task::current_ids();
     let depth = depth(tid);
@@ -96,7 +97,7 @@ fn depth(tid: u32) -> Option<u32> {
 
 /// Sends the name of the current task if it was not sent before.
 #[inline(always)]
-fn send_name(hit: Hit) {
+pub(crate) fn send_name(hit: Hit) {
     let Ok(name) = bpf_get_current_comm() else { return };
     let (tid, _) = task::current_ids();
     let halves = [half(&name, 0), half(&name, 8)];

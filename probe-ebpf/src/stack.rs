@@ -22,10 +22,12 @@ pub(crate) enum Slot {
     Exit,
     ArchEnter,
     ArchLeave,
+    /// Both programs for probed instructions: neither comes while the other runs on that CPU.
+    Site,
 }
 
 /// How many slots there are.
-pub(crate) const SLOTS: u32 = Slot::ArchLeave as u32 + 1;
+pub(crate) const SLOTS: u32 = Slot::Site as u32 + 1;
 
 /// How far into a function the return address of the hook at its beginning may be: on x86 its `call` comes first or
 /// behind an `endbr64`.
@@ -40,6 +42,8 @@ enum Begin {
     Instruction(u64),
     /// In whatever called the function that begins here.
     Caller(u64),
+    /// At this return address, or in whatever called the function that begins a byte before it.
+    Probed { after: u64, function: bool },
     /// In the function that lies here; with the first frame if that is not known.
     Within(Code),
 }
@@ -50,6 +54,8 @@ impl Begin {
         match self {
             Begin::Return(address) | Begin::Instruction(address) => frame == address,
             Begin::Caller(function) => inner.wrapping_sub(function) <= ENTRY,
+            Begin::Probed { after, function: true } => inner.wrapping_sub(after) <= ENTRY,
+            Begin::Probed { after, function: false } => frame == after,
             Begin::Within(code) => code.len == 0 || frame.wrapping_sub(code.start) < code.len,
         }
     }
@@ -65,9 +71,9 @@ impl Begin {
     #[inline(always)]
     fn known(self) -> u64 {
         match self {
-            Begin::Return(address) => address,
+            Begin::Return(address) | Begin::Probed { after: address, function: false } => address,
             Begin::Instruction(address) => address + 1,
-            Begin::Caller(_) | Begin::Within(_) => 0,
+            Begin::Caller(_) | Begin::Probed { .. } | Begin::Within(_) => 0,
         }
     }
 }
@@ -100,6 +106,13 @@ pub(crate) fn take_caller(ctx: &FEntryContext, hit: Hit, slot: Slot) -> Taken {
 #[inline(always)]
 pub(crate) fn take_within(ctx: &impl EbpfContext, hit: Hit, slot: Slot, code: Code) -> Taken {
     begin(ctx, hit, slot, Begin::Within(code))
+}
+
+/// The same for the stack of a probe that ends at `after`: it begins there, or in whatever called the function whose first
+/// instruction is probed.
+#[inline(always)]
+pub(crate) fn take_probed(ctx: &impl EbpfContext, hit: Hit, slot: Slot, after: u64, function: bool) -> Taken {
+    begin(ctx, hit, slot, Begin::Probed { after, function })
 }
 
 /// A call stack that was taken.

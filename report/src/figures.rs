@@ -17,6 +17,12 @@ pub(crate) fn write(report: &Report, text: &mut Text) {
     for missing in &report.hooks.missing {
         row(text, "", &format!("{} is missing: {}", missing.name, missing.why));
     }
+    if let Some(sites) = &report.hooks.sites {
+        row(text, "Plan", &sites.words());
+        for blind in &sites.blind {
+            row(text, "", &format!("blind for {blind}"));
+        }
+    }
     if let Some(filter) = &report.filter {
         row(text, "Filter", &filter_words(filter));
     }

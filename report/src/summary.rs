@@ -49,6 +49,65 @@ pub struct Hooks {
     pub wanted: usize,
     /// Those that could not be attached.
     pub missing: Vec<Missing>,
+    /// The instructions of a probe plan, if one was followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sites: Option<Sites>,
+}
+
+/// What became of the instructions of a probe plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sites {
+    /// All that the plan knows.
+    pub found: u64,
+    /// Those that were probed.
+    pub hooked: u64,
+    /// Those of whose access another one tells.
+    pub covered: u64,
+    /// Those of which it is not known where the entry is.
+    pub unaddressed: u64,
+    /// Those that the kernel does not let be probed, by reason.
+    pub refused: Vec<RefusedSites>,
+    /// What the plan cannot know of.
+    pub blind: Vec<String>,
+}
+
+/// Instructions that the kernel does not let be probed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RefusedSites {
+    /// Why.
+    pub why: String,
+    /// Whether the plan said so.
+    pub foreseen: bool,
+    /// How many.
+    pub count: u64,
+}
+
+impl Sites {
+    fn new(sites: &lazymmu_trace::Sites) -> Self {
+        let refused = sites.refused.iter().map(|refused| RefusedSites {
+            why: one_line(&refused.why),
+            foreseen: refused.foreseen,
+            count: refused.count,
+        });
+        Self {
+            found: sites.found,
+            hooked: sites.hooked,
+            covered: sites.covered,
+            unaddressed: sites.unaddressed,
+            refused: refused.collect(),
+            blind: sites.blind.iter().map(|blind| one_line(blind)).collect(),
+        }
+    }
+
+    /// For people.
+    pub(crate) fn words(&self) -> String {
+        let Self { found, hooked, covered, unaddressed, .. } = self;
+        let refused = self.refused.iter().fold(0, |sum: u64, refused| sum.saturating_add(refused.count));
+        format!(
+            "{hooked} of {found} instructions probed; {covered} told by others, {refused} refused by the kernel, \
+             {unaddressed} of unknown entries"
+        )
+    }
 }
 
 /// A hook that could not be attached.
@@ -77,6 +136,7 @@ impl Hooks {
             attached,
             wanted,
             missing: hooks.iter().filter_map(missing).collect(),
+            sites: header.plan.sites.as_ref().map(Sites::new),
         }
     }
 }

@@ -9,7 +9,7 @@ use lazymmu_vm::{Accelerator, Error, Finished, Initramfs, Job, KernelDirectory, 
 
 use crate::binary::{self, Said};
 
-/// A kernel with the drop-in.
+/// A kernel that was built here, all but one with the drop-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Series {
     /// 7.x: the generic, nestable mode.
@@ -18,6 +18,8 @@ pub enum Series {
     V6_12,
     /// 7.x with KASAN.
     V7Kasan,
+    /// 7.x without the drop-in.
+    V7Bare,
 }
 
 impl Series {
@@ -26,6 +28,7 @@ impl Series {
             Series::V7 => "LAZYMMU_VM_KERNEL_7",
             Series::V6_12 => "LAZYMMU_VM_KERNEL_6_12",
             Series::V7Kasan => "LAZYMMU_VM_KERNEL_7_KASAN",
+            Series::V7Bare => "LAZYMMU_VM_KERNEL_7_BARE",
         }
     }
 }
@@ -135,6 +138,20 @@ impl Lab {
     /// The hypervisor.
     pub fn xen(&self) -> Result<PathBuf, Missing> {
         variable("LAZYMMU_VM_XEN")
+    }
+
+    /// The probe plan of a kernel image, as it would be in a file.
+    pub fn probe_plan(&self, vmlinux: &Path) -> std::io::Result<String> {
+        let said = Command::new(self.lazymmu())
+            .arg("plan")
+            .arg("--vmlinux")
+            .arg(vmlinux)
+            .args(["--format", "json"])
+            .output()?;
+        if !said.status.success() {
+            return Err(std::io::Error::other(String::from_utf8_lossy(&said.stderr).into_owned()));
+        }
+        String::from_utf8(said.stdout).map_err(std::io::Error::other)
     }
 
     /// A machine with this kernel, as fast as it can be here.

@@ -81,6 +81,49 @@ pub struct Capture {
 pub struct Plan {
     /// Every hook that the plan asks for.
     pub hooks: Vec<Hook>,
+    /// What became of the instructions of a probe plan; `None` if there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sites: Option<Sites>,
+}
+
+/// What became of the instructions that a probe plan names. Every one is counted once: `hooked`, `covered`,
+/// `unaddressed` and the refused make `found`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sites {
+    /// All that the plan knows.
+    pub found: u64,
+    /// Probed.
+    pub hooked: u64,
+    /// Not probed, as another probe tells of the same access.
+    pub covered: u64,
+    /// Not probed, as nothing tells where the entry is that they access.
+    pub unaddressed: u64,
+    /// Not probed, as the kernel does not let them be.
+    pub refused: Vec<Refused>,
+    /// What the plan cannot know of, in words.
+    pub blind: Vec<String>,
+}
+
+/// Instructions that the kernel does not let be probed, for one reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Refused {
+    /// Why.
+    pub why: String,
+    /// Whether the plan said so. Else the kernel did when it was tried.
+    pub foreseen: bool,
+    /// How many.
+    pub count: u64,
+    /// The functions in which they are.
+    pub functions: Vec<String>,
+}
+
+impl Sites {
+    /// How many the kernel does not let be probed.
+    pub fn refused(&self) -> u64 {
+        self.refused.iter().map(|refused| refused.count).sum()
+    }
 }
 
 /// One hook of a plan.
@@ -96,7 +139,7 @@ pub struct Hook {
 }
 
 impl Plan {
-    /// How many hooks were attached, and how many the plan asks for.
+    /// How many hooks were attached, and how many the plan asks for. Instructions are not counted here.
     pub fn coverage(&self) -> (usize, usize) {
         (self.hooks.iter().filter(|hook| hook.missing.is_none()).count(), self.hooks.len())
     }

@@ -46,7 +46,7 @@ pub use counters::{Counters, Losses};
 pub use damage::{Damage, Fault, LostRecords};
 pub use error::{ReadError, WriteError};
 pub use format::{LEAST_LAZYMMU, Version};
-pub use header::{Capture, Clock, Header, Hook, Kernel, Plan};
+pub use header::{Capture, Clock, Header, Hook, Kernel, Plan, Refused, Sites};
 pub use index::{Index, Span};
 pub use reader::{About, Reader};
 pub use records::Records;

@@ -49,6 +49,9 @@ pub(crate) struct Args {
     /// Hide the kernel's BTF from the programs in the machine
     #[arg(long)]
     hide_btf: bool,
+    /// Put a file of this machine into the other one; may be given several times
+    #[arg(long, value_name = "FILE:PATH", value_parser = parse_put)]
+    put: Vec<(PathBuf, String)>,
     /// Write what the command leaves in /out to this directory
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -64,6 +67,12 @@ pub(crate) struct Args {
     /// What lazymmu is to do in the machine
     #[arg(last = true, required = true, value_name = "LAZYMMU ARGUMENTS")]
     command: Vec<String>,
+}
+
+fn parse_put(text: &str) -> Result<(PathBuf, String), String> {
+    let (file, path) =
+        text.rsplit_once(':').ok_or("not a file and a path in the machine, like a.plan:/a.plan")?;
+    Ok((file.into(), path.to_owned()))
 }
 
 /// The kernel to boot, and its debug information if there is any.
@@ -119,6 +128,9 @@ fn run_in_machine(args: &Args) -> Result<ExitCode> {
     };
     if let Some(directory) = directory.filter(|_| args.debug_info) {
         directory.add_debug_info(&mut initramfs)?;
+    }
+    for (file, path) in &args.put {
+        initramfs.add_file(path, file, 0o644)?;
     }
     let accelerator = match args.accelerator.as_deref() {
         Some("kvm") => Accelerator::Kvm,

@@ -33,6 +33,11 @@ impl Accessor {
     }
 }
 
+/// Whether a function of this name is an accessor of entries, or a mode call.
+pub fn is_accessor(name: &str) -> bool {
+    Accessor::named(name).is_some()
+}
+
 const fn accessor(
     name: &'static str,
     op: Op,

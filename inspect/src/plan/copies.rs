@@ -4,17 +4,21 @@
 //! A copy that the compiler did not change takes them as every function does. Where it did (`.isra`, `.constprop`),
 //! debug information says where they are; without it, the calls are known and their entries are not.
 
+use std::collections::BTreeMap;
+
 use lazymmu_abi::Kind;
 use rustc_hash::FxHashMap;
 
 use super::accessors::{ACCESSORS, Accessor};
+use super::calls::PvTable;
 use super::candidates::Candidate;
 use super::dwarf::DwarfError;
 use super::dwarf::tree::NodeKind;
 use super::model::{Count, Evidence, Source};
 use super::unit::UnitView;
 use crate::address::LinkAddr;
-use crate::arch::{Operand, Register, Value};
+use crate::arch::x86::{ARGUMENTS, InfoFactory, Instructions};
+use crate::arch::{Flow, Operand, Register, Value};
 use crate::image::Image;
 
 /// The copies in an image, by where they begin.
@@ -69,16 +73,21 @@ impl Copies {
             else {
                 continue;
             };
-            let mut parameters = Vec::new();
+            let mut parameters = BTreeMap::new();
             for index in view.tree.inside(function) {
                 let node = &view.tree.nodes[index];
-                if node.kind == NodeKind::Parameter && node.parent == Some(function) {
+                if node.kind == NodeKind::Parameter
+                    && node.parent == Some(function)
+                    && let Some(position) = view.tree.position(index)
+                {
                     let held = view.held(node, (start, LinkAddr(u64::MAX)))?;
                     let at_start = held.into_iter().find(|held| (held.start..held.end).contains(&start));
-                    parameters.push(at_start.map(|held| (held.register, held.add)));
+                    if let Some(held) = at_start {
+                        parameters.insert(position, (held.register, held.add));
+                    }
                 }
             }
-            let argument = |index: Option<u8>| index.and_then(|index| *parameters.get(usize::from(index))?);
+            let argument = |index: Option<u8>| parameters.get(&usize::from(index?)).copied();
             let plain = |index| argument(index).filter(|(_, add)| *add == 0).map(|(register, _)| register);
             let entry = argument(accessor.entry);
             changed.entry =
@@ -86,6 +95,26 @@ impl Copies {
             (changed.value, changed.count) = (plain(accessor.value), plain(accessor.count));
         }
         Ok(())
+    }
+
+    /// Learns where those take their arguments of which nothing else tells it: one that does nothing but a call through
+    /// `pv_ops` has them where that call has its own.
+    pub(super) fn learn_from_code(&mut self, image: &Image, pv: &PvTable) {
+        let mut info = InfoFactory::default();
+        let unknown = self.changed.iter_mut().filter(|(_, changed)| changed.entry.is_none());
+        for (start, changed) in unknown {
+            let function = image.functions().at(LinkAddr(*start));
+            let code = function.and_then(|function| image.text(function.start, function.end));
+            let (Some(code), Some(accessor)) = (code, self.accessors.get(start)) else { continue };
+            if let Some(called) = passed_on(Instructions::new(code, *start), pv, &mut info)
+                && called.kind() == accessor.kind()
+            {
+                let argument =
+                    |index: Option<u8>| index.and_then(|index| ARGUMENTS.get(usize::from(index)).copied());
+                changed.entry = argument(called.entry).map(Operand::register);
+                changed.value = argument(called.value);
+            }
+        }
     }
 
     /// A call of the copy that begins here, or its entry.
@@ -108,4 +137,20 @@ impl Copies {
         }
         candidate
     }
+}
+
+/// The accessor behind `pv_ops` to which a function that does nothing else passes its arguments on as it got them.
+fn passed_on(code: Instructions<'_>, pv: &PvTable, info: &mut InfoFactory) -> Option<&'static Accessor> {
+    let mut called = None;
+    for insn in code {
+        match insn.flow() {
+            Flow::CallThrough(slot) if called.is_none() => called = Some(&pv.at(slot)?.accessor),
+            Flow::JumpThrough(slot) if called.is_none() => return Some(&pv.at(slot)?.accessor),
+            // A return, which some kernels jump to.
+            Flow::End | Flow::Jump(_) => return called,
+            Flow::Next if insn.written(info).all(|register| !ARGUMENTS.contains(&register)) => {}
+            _ => return None,
+        }
+    }
+    None
 }

@@ -150,6 +150,7 @@ impl Maker<'_> {
         if self.image.has_debug_info() {
             self.debug_info(counters)?;
         }
+        self.copies.learn_from_code(self.image, &self.pv);
         self.follow_rest();
         self.calls();
         self.functions();

@@ -20,6 +20,7 @@ pub mod table;
 mod typed;
 mod unit;
 
+pub use accessors::is_accessor;
 pub use dwarf::DwarfError;
 pub use file::PlanError;
 pub use make::MakeError;

@@ -15,6 +15,7 @@ mod refused;
 mod runner;
 mod sections;
 mod shared;
+mod sites;
 mod stacks;
 mod stock_xen;
 mod xen;
@@ -120,6 +121,51 @@ mod sections_of_kasan {
     }
 }
 
+/// What probed instructions tell, beside what the drop-in tells of the same.
+mod sites_of_7 {
+    use super::*;
+
+    #[test]
+    fn tell_what_the_drop_in_tells() {
+        sites::recall::accesses_are_the_same(Series::V7);
+    }
+
+    #[test]
+    fn tell_of_the_same_sections() {
+        sites::recall::sections_are_the_same(Series::V7);
+    }
+}
+
+/// A dev kernel without the drop-in, traced by its plan alone; `cargo xtask test --vm all` builds one.
+mod bare_7 {
+    use super::*;
+
+    #[test]
+    fn a_plan_finds_both_hazards() {
+        sites::bare::finds_both_hazards(Series::V7Bare);
+    }
+
+    #[test]
+    fn replay_says_what_live_said() {
+        sites::bare::replay_says_what_live_said(Series::V7Bare);
+    }
+
+    #[test]
+    fn another_kernels_plan_is_refused() {
+        sites::bare::another_kernels_plan_is_refused(Series::V7Bare);
+    }
+
+    #[test]
+    fn losses_are_counted() {
+        sites::bare::losses_are_counted(Series::V7Bare);
+    }
+
+    #[test]
+    fn settings_are_put_back() {
+        sites::bare::settings_are_put_back(Series::V7Bare);
+    }
+}
+
 /// The kernel has that test since 7.0.
 mod stacks_of_7 {
     use super::*;
@@ -146,6 +192,14 @@ macro_rules! stock {
 
                 #[test]
                 fn the_plan_is_of_this_kernel() { super::super::planned::is_of_this_kernel(STOCK); }
+                #[test]
+                fn the_kernel_takes_what_the_plan_says() { sites::stock::takes_what_the_plan_says(STOCK); }
+                #[test]
+                fn workloads_are_seen() { sites::stock::workloads_are_seen(STOCK); }
+                #[test]
+                fn values_are_those_that_were_written() { sites::stock::values_are_those_that_were_written(STOCK); }
+                #[test]
+                fn nothing_is_lost() { sites::stock::nothing_is_lost(STOCK); }
             }
         }
     )+ };

@@ -15,12 +15,12 @@ pub(crate) struct Run {
 
 /// A place for the runs of one kind, one for each series.
 pub(crate) struct Runs {
-    cells: [OnceLock<Result<Run, String>>; 3],
+    cells: [OnceLock<Result<Run, String>>; 4],
 }
 
 impl Runs {
     pub(crate) const fn new() -> Self {
-        Self { cells: [const { OnceLock::new() }; 3] }
+        Self { cells: [const { OnceLock::new() }; 4] }
     }
 
     /// The run on that series, done now if no test has needed it before.
@@ -33,6 +33,9 @@ impl Runs {
     }
 }
 
+/// Where guests have the probe plan of their kernel.
+pub(crate) const PROBE_PLAN: &str = "/kernel.plan";
+
 /// What is done in a run.
 pub(crate) struct Plan {
     steps: Vec<Step>,
@@ -41,12 +44,22 @@ pub(crate) struct Plan {
     cpus: u32,
     append: &'static str,
     xen: bool,
+    /// What is changed in the kernel's probe plan, which is put into the guest.
+    changed_plan: Option<fn(&str) -> String>,
 }
 
 impl Plan {
     /// One that does nothing yet, on one CPU.
     pub(crate) fn new() -> Self {
-        Self { steps: Vec::new(), names: Vec::new(), debug_info: false, cpus: 1, append: "", xen: false }
+        Self {
+            steps: Vec::new(),
+            names: Vec::new(),
+            debug_info: false,
+            cpus: 1,
+            append: "",
+            xen: false,
+            changed_plan: None,
+        }
     }
 
     /// Gives the machine more CPUs.
@@ -58,6 +71,12 @@ impl Plan {
     /// Puts the kernel's debug information into the guest.
     pub(crate) fn with_debug_info(mut self) -> Self {
         self.debug_info = true;
+        self
+    }
+
+    /// Puts the kernel's probe plan into the guest, changed in this way.
+    pub(crate) fn with_probe_plan(mut self, change: fn(&str) -> String) -> Self {
+        self.changed_plan = Some(change);
         self
     }
 
@@ -87,21 +106,26 @@ impl Plan {
     }
 
     fn run(self, series: Series) -> Result<Run, String> {
-        let Self { steps, names, debug_info, cpus, append, xen } = self;
+        let Self { steps, names, debug_info, cpus, append, xen, changed_plan } = self;
         let lab = Lab::open().map_err(|error| error.to_string())?;
         let kernel = lab.kernel(series).map_err(|error| error.to_string())?;
         let hypervisor = xen.then(|| lab.xen()).transpose().map_err(|error| error.to_string())?;
-        let done = lab.initramfs().and_then(|mut initramfs| {
+        let done = (|| -> Result<Finished, Box<dyn std::error::Error>> {
+            let mut initramfs = lab.initramfs()?;
             if debug_info {
                 kernel.add_debug_info(&mut initramfs)?;
+            }
+            if let Some(change) = changed_plan {
+                let plan = lab.probe_plan(&kernel.boot_image().with_file_name("vmlinux"))?;
+                initramfs.add(PROBE_PLAN, change(&plan), 0o644);
             }
             let memory = if debug_info { 2048 } else { 1024 };
             let mut machine = lab.machine(&kernel.boot_image()).memory(memory).cpus(cpus).append(append);
             if let Some(hypervisor) = hypervisor {
                 machine = machine.under(hypervisor);
             }
-            machine.run(&initramfs, &lazymmu_vm::Job::new(steps), &mut |_| ())
-        });
+            Ok(machine.run(&initramfs, &lazymmu_vm::Job::new(steps), &mut |_| ())?)
+        })();
         let finished = done.map_err(|error| error.to_string())?;
         if let lazymmu_vm::JobStatus::Failed(why) = &finished.status {
             return Err(format!("the guest failed to {why}"));

@@ -13,12 +13,20 @@ use crate::{plan, sh, stock, vm, xen};
 type Tested = (Series, Variant, &'static str, &'static [&'static str]);
 
 const SERIES: [Tested; 2] = [
-    (Series::V7, Variant::Plain, "LAZYMMU_VM_KERNEL_7", &["series_7::", "sections_of_7::", "stacks_of_7::"]),
+    (
+        Series::V7,
+        Variant::Plain,
+        "LAZYMMU_VM_KERNEL_7",
+        &["series_7::", "sections_of_7::", "sites_of_7::", "stacks_of_7::"],
+    ),
     (Series::V6_12, Variant::Plain, "LAZYMMU_VM_KERNEL_6_12", &["series_6_12::"]),
 ];
 
-/// One that takes minutes to build, and is built only for who asks for all.
-const KASAN: Tested = (Series::V7, Variant::Kasan, "LAZYMMU_VM_KERNEL_7_KASAN", &["sections_of_kasan::"]);
+/// Those that take minutes to build, and are built only for who asks for all.
+const VARIANTS: [Tested; 2] = [
+    (Series::V7, Variant::Kasan, "LAZYMMU_VM_KERNEL_7_KASAN", &["sections_of_kasan::"]),
+    (Series::V7, Variant::Bare, "LAZYMMU_VM_KERNEL_7_BARE", &["bare_7::"]),
+];
 
 /// The variable with the list of functions that open sections.
 const SECTIONS: &str = "LAZYMMU_VM_SECTIONS_7";
@@ -48,7 +56,8 @@ pub(super) fn run(tally: &mut Tally, variants: bool) {
     let mut cargo = tests();
     cargo.env("LAZYMMU_VM_GUEST", binaries.directory()).arg("--");
     let mut kernels = Vec::new();
-    for (series, variant, variable, modules) in SERIES.into_iter().chain(variants.then_some(KASAN)) {
+    let wanted = if variants { &VARIANTS[..] } else { &[] };
+    for &(series, variant, variable, modules) in SERIES.iter().chain(wanted) {
         let name = format!("kernel of series {}{}", series.name(), variant.suffix());
         match tally.check(&name, || kernel::ensure(series, variant)) {
             Some(kernel) => {
@@ -63,7 +72,7 @@ pub(super) fn run(tally: &mut Tally, variants: bool) {
         }
     }
     if !variants {
-        for module in KASAN.3 {
+        for module in VARIANTS.iter().flat_map(|(_, _, _, modules)| *modules) {
             skip(tally, &mut cargo, module, "it takes a kernel of its own; --vm all builds it");
         }
     }
@@ -128,7 +137,8 @@ pub(crate) fn sections(variants: bool) -> Result<ExitCode> {
     let mut cargo = tests();
     cargo.env("LAZYMMU_VM_GUEST", binaries.directory()).env(SECTIONS, section_list()?);
     let mut filters: Vec<&str> = Vec::new();
-    for (series, variant, variable, modules) in [SERIES[0]].into_iter().chain(variants.then_some(KASAN)) {
+    for (series, variant, variable, modules) in [SERIES[0]].into_iter().chain(variants.then_some(VARIANTS[0]))
+    {
         let kernel = kernel::ensure(series, variant)?;
         cargo.env("LAZYMMU_VM_ACCELERATOR", accelerator(&kernel, &binaries)?).env(variable, kernel.directory);
         filters.extend(modules.iter().filter(|module| module.starts_with("sections_")));
@@ -208,7 +218,7 @@ mod tests {
     #[test]
     fn the_variables_are_those_that_the_tests_read() {
         let reader = include_str!("../../../tests/src/lab.rs");
-        for (_, _, variable, _) in SERIES.into_iter().chain([KASAN]) {
+        for (_, _, variable, _) in SERIES.into_iter().chain(VARIANTS) {
             assert!(reader.contains(variable), "{variable}");
         }
         assert!(reader.contains(SECTIONS), "{SECTIONS}");

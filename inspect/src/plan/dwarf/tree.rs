@@ -269,6 +269,18 @@ impl<'a> Tree<'a> {
         (at, names)
     }
 
+    /// Which parameter of its function a parameter is, counted from 0 as the source has them. Of a function that the
+    /// compiler changed, those that it took away come last.
+    pub(in crate::plan) fn position(&self, parameter: usize) -> Option<usize> {
+        let own = match self.nodes.get(parameter)?.origin {
+            Some(origin) => self.nodes.binary_search_by_key(&origin, |node| node.offset).ok()?,
+            None => parameter,
+        };
+        let function = self.nodes[own].parent?;
+        let before = self.nodes[function..own].iter();
+        Some(before.filter(|node| node.kind == NodeKind::Parameter && node.parent == Some(function)).count())
+    }
+
     fn along_origins<T>(&self, node: &Node<'a>, get: impl Fn(&Node<'a>) -> Option<T>) -> Option<T> {
         let mut node = node;
         for _ in 0..MAX_DEPTH {

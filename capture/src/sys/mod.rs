@@ -1,4 +1,6 @@
-//! The one thing that user space needs `unsafe` for.
+//! What user space needs `unsafe` for.
+
+pub(crate) mod kprobe;
 
 use std::io;
 

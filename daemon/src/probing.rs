@@ -1,0 +1,49 @@
+//! Captures that follow a probe plan: which plan, and what is said of it on stderr.
+
+use anyhow::Result;
+use lazymmu_inspect::build_id::BuildId;
+use lazymmu_inspect::image::Image;
+use lazymmu_inspect::plan::Plan;
+use lazymmu_trace::{Refused, Sites};
+
+use crate::cli::CaptureArgs;
+use crate::{ExitStatus, Failure};
+
+/// The plan that a capture on this machine is to follow: the one that is given, or for a kernel without the drop-in one
+/// that is made of its image. `None` if the drop-in tells everything, or if nothing is there to make a plan of.
+pub(crate) fn plan(args: &CaptureArgs) -> Result<Option<Plan>> {
+    let untraceable = |error: &dyn std::fmt::Display| Failure::to(ExitStatus::CannotTrace, error);
+    let (plan, what) = match (&args.plan, &args.vmlinux) {
+        (Some(path), _) => {
+            (Plan::load(path).map_err(|error| Failure::to(ExitStatus::Usage, error))?, "use the plan")
+        }
+        // What is wrong with the kernel's own BTF is said by the capture.
+        (None, Some(path)) if matches!(lazymmu_capture::has_drop_in(), Ok(false)) => {
+            let image = Image::open(path, None).map_err(|error| Failure::to(ExitStatus::Usage, error))?;
+            let plan = Plan::of(&image).map_err(|error| Failure::to(ExitStatus::Usage, error))?;
+            (plan, "make a plan")
+        }
+        (None, _) => return Ok(None),
+    };
+    let running = BuildId::of_running_kernel().map_err(|error| untraceable(&error))?;
+    plan.check_kernel(&running).map_err(|error| untraceable(&error))?;
+    if let Some(module) = &plan.kernel.module {
+        let why = format!("failed to {what}: it is of the module {module}, not of the kernel");
+        return Err(Failure::new(ExitStatus::Usage, why).into());
+    }
+    Ok(Some(plan))
+}
+
+/// One line that says how much of a plan can be seen, and one for each refusal that the plan did not foresee.
+pub(crate) fn say_coverage(sites: &Sites) {
+    let Sites { found, hooked, covered, unaddressed, .. } = sites;
+    let (refused, unaddressed) = (sites.refused(), *unaddressed);
+    eprintln!(
+        "lazymmu: of {found} instructions of the plan {hooked} are probed, {covered} told by others, {refused} refused by \
+         the kernel, {unaddressed} of unknown entries"
+    );
+    for Refused { why, count, functions, .. } in sites.refused.iter().filter(|refused| !refused.foreseen) {
+        let functions = functions.join(", ");
+        eprintln!("lazymmu: the kernel refused {count} that the plan did not foresee ({why}): {functions}");
+    }
+}

@@ -1,0 +1,155 @@
+//! How much of what the drop-in tells is told by probed instructions: both watch the same run of the same kernel.
+//!
+//! One lazymmu records by the drop-in's tracepoints, and the command that it runs is another one, which records by a plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lazymmu_abi::{Kind, Op, Record};
+use lazymmu_tests::Series;
+
+use super::Trace;
+use crate::shared::{PROBE_PLAN, Plan, Run, Runs, lazymmu};
+
+static RUNS: Runs = Runs::new();
+
+/// The workloads, with the names of their traces: by the drop-in and by the plan.
+const WORKLOADS: [(&str, [&str; 2]); 6] = [
+    ("fork", ["fork.dev.lmt", "fork.site.lmt"]),
+    ("mprotect", ["mprotect.dev.lmt", "mprotect.site.lmt"]),
+    ("mremap", ["mremap.dev.lmt", "mremap.site.lmt"]),
+    ("munmap", ["munmap.dev.lmt", "munmap.site.lmt"]),
+    ("madvise", ["madvise.dev.lmt", "madvise.site.lmt"]),
+    ("fork-exclusive", ["exclusive.dev.lmt", "exclusive.site.lmt"]),
+];
+
+/// Percent of the reads and writes in sections, and of the values that both tell.
+const LEAST: usize = 99;
+
+fn run(series: Series) -> &'static Run {
+    RUNS.get(series, || {
+        let mut plan = Plan::new().with_debug_info().with_probe_plan(without_the_drop_in);
+        for (workload, [dev, site]) in WORKLOADS {
+            let (dev, site) = (format!("/out/{dev}"), format!("/out/{site}"));
+            let by_plan = ["/bin/lazymmu", "record", "--plan", PROBE_PLAN, "-o", &site];
+            let by_dev = ["record", "-o", &dev, "--"].into_iter().chain(by_plan);
+            plan = plan.run_as(workload, lazymmu(by_dev.chain(["--", "workload", "run", workload])));
+        }
+        plan
+    })
+}
+
+/// The plan of a kernel with the drop-in leaves to that what that tells. Here the instructions are to tell it as well.
+fn without_the_drop_in(plan: &str) -> String {
+    let left = r#"{"by":"the drop-in's tracepoints","do":"covered"}"#;
+    assert!(plan.contains(left), "the plan leaves nothing to the drop-in");
+    plan.replace(left, r#"{"do":"probe"}"#)
+}
+
+/// What both recorded while both did.
+fn both(run: &Run, name: &str, files: [&str; 2]) -> [Trace; 2] {
+    run.expect_exit(name, 0);
+    let [mut dev, mut site] = files.map(|file| Trace::read(run.file(file)));
+    let mut sections = site.records.iter().filter(|record| record.kind == Kind::Section as u8);
+    let first = sections.next().map(|record| record.time).expect("no section by the plan");
+    let last = sections.next_back().map_or(first, |record| record.time);
+    for trace in [&mut dev, &mut site] {
+        trace.records.retain(|record| (first..=last).contains(&record.time));
+        assert!(
+            trace.records.iter().all(|record| record.kind != Kind::Lost as u8),
+            "{name}: records are lost"
+        );
+    }
+    [dev, site]
+}
+
+/// An entry that was accessed, by whom and how.
+type Access = (u32, u64, u8);
+
+/// Every entry of every access, in the order of time: a record for each, with the value that it tells.
+fn entries(trace: &Trace) -> BTreeMap<Access, Vec<(Record, Option<u64>)>> {
+    let mut entries: BTreeMap<Access, Vec<_>> = BTreeMap::new();
+    for record in trace.accesses() {
+        for index in 0..u64::from(record.count) {
+            let key = (record.tid, record.entry + 8 * index, record.kind);
+            let value = record.known_value().filter(|_| index == 0);
+            entries.entry(key).or_default().push((*record, value));
+        }
+    }
+    entries
+}
+
+pub(crate) fn accesses_are_the_same(series: Series) {
+    let run = run(series);
+    let (mut all, mut told, mut compared, mut equal) = (0, 0, 0, 0);
+    let mut missed: BTreeMap<(String, &str), usize> = BTreeMap::new();
+    let mut different: BTreeMap<(String, &str), usize> = BTreeMap::new();
+    for (workload, files) in WORKLOADS {
+        let [dev, site] = both(run, workload, files);
+        let known = entries(&site);
+        let (mut of, mut here) = (0, 0);
+        for (key, expected) in entries(&dev) {
+            let found = known.get(&key).map_or(&[][..], Vec::as_slice);
+            of += expected.len();
+            here += found.len().min(expected.len());
+            for (record, _) in expected.iter().skip(found.len()) {
+                *missed.entry((dev.function(record).to_owned(), name(record))).or_default() += 1;
+            }
+            // Which is which can be told only if both have as many.
+            if found.len() == expected.len() {
+                for ((record, value), (_, other)) in expected.iter().zip(found) {
+                    if let (Some(value), Some(other)) = (value, other) {
+                        compared += 1;
+                        equal += usize::from(value == other);
+                        if value != other {
+                            *different.entry((dev.function(record).to_owned(), name(record))).or_default() +=
+                                1;
+                        }
+                    }
+                }
+            }
+        }
+        eprintln!("{workload}: {here} of {of} entries accessed in sections are told by probed instructions");
+        (all, told) = (all + of, told + here);
+    }
+    eprintln!("all: {told} of {all}; {equal} of {compared} values are the same");
+    for (what, list) in [("not told", &missed), ("another value", &different)] {
+        for ((function, op), count) in list {
+            eprintln!("{what}: {count} of {op} in {function}");
+        }
+    }
+    assert!(all > 20_000, "too little happened: {all}");
+    assert!(100 * told >= LEAST * all, "{told} of {all} are told");
+    assert!(compared > all / 4, "too few values can be compared: {compared}");
+    assert!(100 * equal >= LEAST * compared, "{equal} of {compared} values are the same");
+}
+
+pub(crate) fn sections_are_the_same(series: Series) {
+    let run = run(series);
+    for (workload, files) in WORKLOADS {
+        let [dev, site] = both(run, workload, files).map(|trace| calls(&trace));
+        let keys: BTreeSet<_> = dev.keys().chain(site.keys()).collect();
+        let count = |calls: &BTreeMap<_, usize>, key| calls.get(key).copied().unwrap_or(0);
+        let different: Vec<_> = keys.iter().filter(|key| count(&dev, **key) != count(&site, **key)).collect();
+        let by: usize = different.iter().map(|key| count(&dev, **key).abs_diff(count(&site, **key))).sum();
+        // Of a call at either end of the window, only one may tell.
+        assert!(by <= 2, "{workload}: {different:?}");
+    }
+}
+
+/// A task, what it called, and the counters that it then had.
+type Call = (u32, u8, Option<u64>, Option<u64>);
+
+/// How often each task entered and left.
+fn calls(trace: &Trace) -> BTreeMap<Call, usize> {
+    let mut calls = BTreeMap::new();
+    for record in trace.records.iter().filter(|record| {
+        record.kind == Kind::Section as u8 && [Op::Enter as u8, Op::Leave as u8].contains(&record.op)
+    }) {
+        *calls.entry((record.tid, record.op, record.known_value(), record.known_memory())).or_default() += 1;
+    }
+    calls
+}
+
+fn name(record: &Record) -> &'static str {
+    Op::try_from(record.op).map_or("?", Op::name)
+}
