@@ -45,7 +45,7 @@ pub(crate) struct Plan {
     append: &'static str,
     xen: bool,
     /// What is changed in the kernel's probe plan, which is put into the guest.
-    changed_plan: Option<fn(&str) -> String>,
+    probes: Option<fn(&str) -> String>,
 }
 
 impl Plan {
@@ -58,7 +58,7 @@ impl Plan {
             cpus: 1,
             append: "",
             xen: false,
-            changed_plan: None,
+            probes: None,
         }
     }
 
@@ -76,7 +76,7 @@ impl Plan {
 
     /// Puts the kernel's probe plan into the guest, changed in this way.
     pub(crate) fn with_probe_plan(mut self, change: fn(&str) -> String) -> Self {
-        self.changed_plan = Some(change);
+        self.probes = Some(change);
         self
     }
 
@@ -106,7 +106,7 @@ impl Plan {
     }
 
     fn run(self, series: Series) -> Result<Run, String> {
-        let Self { steps, names, debug_info, cpus, append, xen, changed_plan } = self;
+        let Self { steps, names, debug_info, cpus, append, xen, probes } = self;
         let lab = Lab::open().map_err(|error| error.to_string())?;
         let kernel = lab.kernel(series).map_err(|error| error.to_string())?;
         let hypervisor = xen.then(|| lab.xen()).transpose().map_err(|error| error.to_string())?;
@@ -115,7 +115,7 @@ impl Plan {
             if debug_info {
                 kernel.add_debug_info(&mut initramfs)?;
             }
-            if let Some(change) = changed_plan {
+            if let Some(change) = probes {
                 let plan = lab.probe_plan(&kernel.boot_image().with_file_name("vmlinux"))?;
                 initramfs.add(PROBE_PLAN, change(&plan), 0o644);
             }

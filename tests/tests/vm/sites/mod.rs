@@ -31,6 +31,12 @@ impl Trace {
         })
     }
 
+    /// How many records never arrived.
+    pub(crate) fn lost(&self) -> u64 {
+        let losses = self.records.iter().filter(|record| record.kind == Kind::Lost as u8);
+        losses.map(|record| record.value).sum()
+    }
+
     /// The function that a record's call stack begins in.
     pub(crate) fn function(&self, record: &Record) -> &str {
         self.symbols.frames(record.stack).next().map_or("?", |frame| frame.function.as_str())

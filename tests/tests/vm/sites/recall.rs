@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lazymmu_abi::{Kind, Op, Record};
-use lazymmu_tests::Series;
+use lazymmu_tests::{Series, step_output};
+use lazymmu_vm::StepStatus;
 
 use super::Trace;
 use crate::shared::{PROBE_PLAN, Plan, Run, Runs, lazymmu};
@@ -47,17 +48,16 @@ fn without_the_drop_in(plan: &str) -> String {
 
 /// What both recorded while both did.
 fn both(run: &Run, name: &str, files: [&str; 2]) -> [Trace; 2] {
-    run.expect_exit(name, 0);
+    // The one upon the other may cost the drop-in's programs a hit: then its recording is inconclusive.
+    let status = run.step(name).status;
+    assert!([StepStatus::Exit(0), StepStatus::Exit(3)].contains(&status), "{}", step_output(run.step(name)));
     let [mut dev, mut site] = files.map(|file| Trace::read(run.file(file)));
+    assert!(dev.lost() < 10 && site.lost() == 0, "{name}: {} and {} are lost", dev.lost(), site.lost());
     let mut sections = site.records.iter().filter(|record| record.kind == Kind::Section as u8);
     let first = sections.next().map(|record| record.time).expect("no section by the plan");
     let last = sections.next_back().map_or(first, |record| record.time);
     for trace in [&mut dev, &mut site] {
         trace.records.retain(|record| (first..=last).contains(&record.time));
-        assert!(
-            trace.records.iter().all(|record| record.kind != Kind::Lost as u8),
-            "{name}: records are lost"
-        );
     }
     [dev, site]
 }
