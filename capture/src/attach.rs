@@ -119,6 +119,7 @@ fn load(program: &mut Program, hook: Hook, btf: &AyaBtf) -> Result<Option<u32>, 
     match program {
         Program::BtfTracePoint(program) => program.load(hook.program, btf)?,
         Program::FEntry(program) => program.load(hook.program, btf)?,
+        Program::FExit(program) => program.load(hook.program, btf)?,
         _ => return Err(ProgramError::UnexpectedProgramType),
     }
     Ok(program.info()?.verified_instruction_count())
@@ -130,6 +131,7 @@ fn attach(program: &mut Program) -> Result<FdLink, ProgramError> {
             program.attach().and_then(|id| program.take_link(id)).map(FdLink::from)
         }
         Program::FEntry(program) => program.attach().and_then(|id| program.take_link(id)).map(FdLink::from),
+        Program::FExit(program) => program.attach().and_then(|id| program.take_link(id)).map(FdLink::from),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }

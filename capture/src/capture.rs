@@ -98,9 +98,9 @@ impl Capture {
             return Err(Error::RingSize { bytes, least });
         }
         let layout = Layout::new(bytes, least, kernel::online_cpus());
-        let kernel::Checked { offsets, settings, missing, sites } =
+        let kernel::Checked { offsets, settings, missing, sites, stores } =
             kernel::check(options.scope, layout, plan.is_some())?;
-        let table = plan.map(Table::of);
+        let table = plan.map(|plan| Table::of(plan, stores));
         let mut loader = EbpfLoader::new();
         loader.override_global(Settings::GLOBAL, settings.as_bytes(), true);
         if let (Some(table), Some(sites)) = (&table, &sites) {

@@ -39,6 +39,8 @@ pub enum Place {
     Tracepoint,
     /// The entry of a function.
     Function,
+    /// The exit of a function, with its arguments.
+    Exit,
 }
 
 const POINTER: Argument = Argument { size: 8, pointer: true };
@@ -53,7 +55,7 @@ const PAGE_FAULT: &str = "page_fault_kernel";
 /// A write is only kept as pending until a section record flushes it. So sections come first and writes last, and
 /// detaching goes the other way: whenever a write is seen, everything that could flush it is seen as well, and so is whatever comes upon it
 /// while it is pending.
-pub const HOOKS: [Hook; 11] = [
+pub const HOOKS: [Hook; 15] = [
     Hook {
         program: "lazy_mmu_section",
         name: "lazy_mmu:lazy_mmu_section",
@@ -146,13 +148,26 @@ pub const HOOKS: [Hook; 11] = [
                     unsigned int context, unsigned long caller)",
         arguments: &[POINTER, LONG, INT, INT, LONG, INT, LONG],
     },
+    xen_store("xen_set_pte", "(pte_t *ptep, pte_t pteval)", &[POINTER, LONG]),
+    xen_store(
+        "xen_ptep_modify_prot_commit",
+        "(struct vm_area_struct *vma, unsigned long addr, pte_t *ptep, pte_t pte)",
+        &[POINTER, LONG, POINTER, LONG],
+    ),
+    xen_store("xen_set_pmd", "(pmd_t *ptr, pmd_t val)", &[POINTER, LONG]),
+    xen_store("xen_set_pud", "(pud_t *ptr, pud_t val)", &[POINTER, LONG]),
 ];
+
+/// Stores of a Xen PV guest, at the exit of the function.
+const fn xen_store(function: &'static str, prototype: &'static str, arguments: &'static [Argument]) -> Hook {
+    Hook { program: function, name: function, place: Place::Exit, need: Need::Nothing, prototype, arguments }
+}
 
 /// The system of the drop-in's tracepoints.
 const DROP_IN: &str = "lazy_mmu:";
 
-/// Why a hook of the drop-in is not attached where instructions are probed.
-const REPLACED: &str = "instructions are probed instead";
+/// Why a hook of the drop-in is not attached where instructions are probed, and others where the drop-in is.
+const REPLACED: &str = "other hooks tell the same";
 
 /// Whether the kernel has the drop-in.
 pub(crate) fn has_drop_in(btf: &Btf) -> Result<bool, Error> {
@@ -160,6 +175,35 @@ pub(crate) fn has_drop_in(btf: &Btf) -> Result<bool, Error> {
     own.try_fold(true, |all, hook| {
         Ok(all && btf.tracepoint_arguments(hook.program).map_err(Error::Btf)?.is_some())
     })
+}
+
+/// What tells of accesses beside the hooks that every capture has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accesses {
+    /// The drop-in.
+    DropIn,
+    /// A probe plan.
+    Plan,
+    /// A probe plan, and for stores the functions of Xen PV guests.
+    PlanAndStores,
+}
+
+impl Accesses {
+    /// What there is for this kernel.
+    pub(crate) fn of(plan: bool, guest: bool) -> Self {
+        match (plan, guest) {
+            (false, _) => Self::DropIn,
+            (true, false) => Self::Plan,
+            (true, true) => Self::PlanAndStores,
+        }
+    }
+
+    fn replace(self, hook: &Hook) -> bool {
+        match hook.place {
+            Place::Exit => self != Self::PlanAndStores,
+            _ => self != Self::DropIn && hook.is_of_drop_in(),
+        }
+    }
 }
 
 /// What this kernel has for each hook, in their order: `None` if all that it wants, else what is missing. With a probe
@@ -171,18 +215,18 @@ pub(crate) fn has_drop_in(btf: &Btf) -> Result<bool, Error> {
 pub(crate) fn check(
     btf: &Btf,
     settings: &Settings,
-    plan: bool,
+    accesses: Accesses,
 ) -> Result<[Option<String>; HOOKS.len()], Error> {
     let mut lacking = Vec::new();
     let mut reasons = [const { None }; HOOKS.len()];
     for (hook, reason) in HOOKS.iter().zip(&mut reasons) {
-        if plan && hook.is_of_drop_in() {
+        if accesses.replace(hook) {
             *reason = Some(REPLACED.to_owned());
             continue;
         }
         let arguments = match hook.place {
             Place::Tracepoint => btf.tracepoint_arguments(hook.program),
-            Place::Function => btf.function_arguments(hook.program),
+            Place::Function | Place::Exit => btf.function_arguments(hook.program),
         };
         let arguments = arguments.map_err(Error::Btf)?;
         match hook.lack(arguments.as_deref(), settings) {
@@ -201,12 +245,13 @@ pub(crate) fn reasons(btf: &Btf, settings: &Settings) -> Result<Vec<(&'static Ho
     let reason = |hook: &'static Hook| {
         let arguments = match hook.place {
             Place::Tracepoint => btf.tracepoint_arguments(hook.program),
-            Place::Function => btf.function_arguments(hook.program),
+            Place::Function | Place::Exit => btf.function_arguments(hook.program),
         };
         let lack = hook.lack(arguments.map_err(Error::Btf)?.as_deref(), settings);
         Ok((hook, lack.map(|lack| hook.why(lack))))
     };
-    HOOKS.iter().map(reason).collect()
+    // The stores of Xen replace instructions of a plan, where there is one.
+    HOOKS.iter().filter(|hook| hook.place != Place::Exit).map(reason).collect()
 }
 
 /// Why a program cannot be attached.
@@ -239,7 +284,9 @@ impl Hook {
     fn why(&self, lack: Lack) -> String {
         match (lack, self.place) {
             (Lack::Place, Place::Tracepoint) => format!("the kernel has no tracepoint {}", self.name),
-            (Lack::Place, Place::Function) => format!("the kernel's BTF has no function {}", self.name),
+            (Lack::Place, Place::Function | Place::Exit) => {
+                format!("the kernel's BTF has no function {}", self.name)
+            }
             (Lack::Prototype, _) => format!("the kernel passes other arguments than {}", self.prototype),
             (Lack::Registers, _) => {
                 "it is not known where struct pt_regs has the instruction pointer".to_owned()
@@ -255,7 +302,7 @@ impl Hook {
         }
         let source = match self.place {
             Place::Tracepoint => "dev",
-            Place::Function => "symbol",
+            Place::Function | Place::Exit => "symbol",
         };
         Some(lazymmu_trace::Hook { name: self.name.to_owned(), source: source.to_owned(), missing })
     }
@@ -266,7 +313,7 @@ mod tests {
     use lazymmu_abi::{Code, Settings};
     use lazymmu_inspect::btf::Btf;
 
-    use super::{HOOKS, Lack, Need, check};
+    use super::{Accesses, HOOKS, Lack, Need, check};
     use crate::Error;
 
     const SETTINGS: Settings = Settings {
@@ -292,7 +339,7 @@ mod tests {
 
     #[test]
     fn only_what_is_required_stops_a_capture() {
-        let Err(Error::NoTracepoints { missing }) = check(&empty(), &SETTINGS, false) else {
+        let Err(Error::NoTracepoints { missing }) = check(&empty(), &SETTINGS, Accesses::DropIn) else {
             panic!("accepted")
         };
         let required: Vec<&str> =
@@ -318,7 +365,7 @@ mod tests {
 
     #[test]
     fn with_a_plan_the_drop_in_is_not_wanted() {
-        let Err(Error::NoTracepoints { missing }) = check(&empty(), &SETTINGS, true) else {
+        let Err(Error::NoTracepoints { missing }) = check(&empty(), &SETTINGS, Accesses::Plan) else {
             panic!("accepted")
         };
         assert_eq!(missing, ["sched:sched_process_exit", "sched:sched_switch"]);

@@ -15,6 +15,7 @@ use lazymmu_inspect::build_id::BuildId;
 use lazymmu_inspect::kallsyms::Kallsyms;
 use lazymmu_trace::Kernel;
 
+use crate::hooks::Accesses;
 use crate::rings::Layout;
 use crate::{Error, Hook, hooks, sites};
 
@@ -43,6 +44,8 @@ pub(crate) struct Checked {
     pub(crate) missing: [Option<String>; hooks::HOOKS.len()],
     /// Where a plan's instructions are; `None` if there is no plan.
     pub(crate) sites: Option<Sites>,
+    /// Whether stores are seen in functions of Xen, and need not be in the plan.
+    pub(crate) stores: bool,
 }
 
 /// What must be known of the kernel to probe instructions.
@@ -75,12 +78,18 @@ pub(crate) fn check(scope: Scope, layout: Layout, plan: bool) -> Result<Checked,
     let offsets = Offsets::find(&btf)?;
     let code = codes();
     let settings = Settings { schedule: code(SCHEDULE), exit: code(EXIT), ..offsets.settings(scope, layout) };
-    let missing = hooks::check(&btf, &settings, plan)?;
+    let accesses = Accesses::of(plan, is_xen_pv_guest());
+    let missing = hooks::check(&btf, &settings, accesses)?;
     if let Ok(lockdown) = fs::read_to_string("/sys/kernel/security/lockdown") {
         check_lockdown(&lockdown)?;
     }
     let sites = if plan { Some(sites(&btf)?) } else { None };
-    Ok(Checked { offsets, settings, missing, sites })
+    Ok(Checked { offsets, settings, missing, sites, stores: accesses == Accesses::PlanAndStores })
+}
+
+/// Whether this is a Xen PV guest, the first one too (Documentation/ABI/testing/sysfs-hypervisor-xen).
+fn is_xen_pv_guest() -> bool {
+    fs::read_to_string("/sys/hypervisor/guest_type").is_ok_and(|kind| kind.trim() == "PV")
 }
 
 /// What the running kernel says of its types.

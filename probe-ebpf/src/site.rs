@@ -227,7 +227,7 @@ fn finish(ctx: &ProbeContext, hit: Hit, site: &Site, record: *mut Record, stack:
 /// arch/x86/kernel/traps.c, 6.1 to 7.2), but for one that ftrace serves; no code that touches page tables runs in a real
 /// one.
 #[inline(always)]
-fn context() -> u8 {
+pub(crate) fn context() -> u8 {
     let Some(count) = preempt_count() else { return Context::Task as u8 };
     let count = if count & NMI_MASK == 0 { count } else { count.wrapping_sub(NMI_OFFSET + HARDIRQ_OFFSET) };
     if count & NMI_MASK != 0 {

@@ -2,7 +2,6 @@
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{bpf_get_func_ip, bpf_get_stack};
-use aya_ebpf::programs::FEntryContext;
 use lazymmu_abi::{Code, HOOK_FRAMES, STACK_FRAMES, StackHash, StackItem};
 
 use crate::emit::Hit;
@@ -24,10 +23,14 @@ pub(crate) enum Slot {
     ArchLeave,
     /// Both programs for probed instructions: neither comes while the other runs on that CPU.
     Site,
+    XenPte,
+    XenCommit,
+    XenPmd,
+    XenPud,
 }
 
 /// How many slots there are.
-pub(crate) const SLOTS: u32 = Slot::Site as u32 + 1;
+pub(crate) const SLOTS: u32 = Slot::XenPud as u32 + 1;
 
 /// How far into a function the return address of the hook at its beginning may be: on x86 its `call` comes first or
 /// behind an `endbr64`.
@@ -95,7 +98,7 @@ pub(crate) fn take_at(ctx: &impl EbpfContext, hit: Hit, slot: Slot, instruction:
 /// The same for the stack that begins in the caller of the function to which the program is attached. Gives the
 /// return address into that as well; both are 0 where the unwinder did not come as far.
 #[inline(always)]
-pub(crate) fn take_caller(ctx: &FEntryContext, hit: Hit, slot: Slot) -> Taken {
+pub(crate) fn take_caller(ctx: &impl EbpfContext, hit: Hit, slot: Slot) -> Taken {
     // SAFETY: `ctx` is the context of the program.
     let function = unsafe { bpf_get_func_ip(ctx.as_ptr()) };
     begin(ctx, hit, slot, Begin::Caller(function))

@@ -2,14 +2,19 @@
 //!
 //! The generic calls come here, and so do a flush inside of the mode and a context switch, which leave it and enter it
 //! again (arch/x86/xen/mmu_pv.c and enlighten_pv.c, 6.12). Nothing tells the context, so records say `Task`.
+//!
+//! And the stores of any Xen PV guest without the drop-in: behind every accessor that an architecture may defer stand
+//! `xen_set_pte` and its like, whoever uses it, modules too. These programs come at their exit, when the store is queued
+//! or done, so what memory holds then tells which.
 
-use aya_ebpf::macros::fentry;
-use aya_ebpf::programs::FEntryContext;
-use lazymmu_abi::{Flags, Kind, Op, Record};
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::macros::{fentry, fexit};
+use aya_ebpf::programs::{FEntryContext, FExitContext};
+use lazymmu_abi::{Flags, Kind, Level, Op, Record};
 
 use crate::maps::ARCH;
 use crate::stack::{self, Slot, Taken};
-use crate::{emit, task};
+use crate::{emit, site, task};
 
 /// `(void)`
 #[fentry(function = "xen_enter_lazy_mmu")]
@@ -52,5 +57,58 @@ fn called(ctx: &FEntryContext, slot: Slot, op: Op) {
             None => base,
         };
         hit.send(&Record { caller, stack: id, ..record }, Kind::Section);
+    });
+}
+
+/// `(pte_t *ptep, pte_t pteval)`
+#[fexit(function = "xen_set_pte")]
+fn xen_set_pte(ctx: FExitContext) -> i32 {
+    stored(&ctx, Slot::XenPte, (Op::SetPte, Level::Pte), ctx.arg(0), ctx.arg(1));
+    0
+}
+
+/// `(struct vm_area_struct *vma, unsigned long addr, pte_t *ptep, pte_t pte)`
+#[fexit(function = "xen_ptep_modify_prot_commit")]
+fn xen_ptep_modify_prot_commit(ctx: FExitContext) -> i32 {
+    stored(&ctx, Slot::XenCommit, (Op::ModifyProtCommit, Level::Pte), ctx.arg(2), ctx.arg(3));
+    0
+}
+
+/// `(pmd_t *ptr, pmd_t val)`
+#[fexit(function = "xen_set_pmd")]
+fn xen_set_pmd(ctx: FExitContext) -> i32 {
+    stored(&ctx, Slot::XenPmd, (Op::SetPmd, Level::Pmd), ctx.arg(0), ctx.arg(1));
+    0
+}
+
+/// `(pud_t *ptr, pud_t val)`
+#[fexit(function = "xen_set_pud")]
+fn xen_set_pud(ctx: FExitContext) -> i32 {
+    stored(&ctx, Slot::XenPud, (Op::SetPud, Level::Pud), ctx.arg(0), ctx.arg(1));
+    0
+}
+
+#[inline(always)]
+fn stored(ctx: &FExitContext, slot: Slot, (op, level): (Op, Level), entry: u64, value: u64) {
+    if !task::wanted() {
+        return;
+    }
+    emit::during(slot, |hit| {
+        let mut flags = site::context() | Flags::VALUE;
+        // SAFETY: the helper reads any address and fails where there is nothing to read.
+        let memory = match unsafe { bpf_probe_read_kernel(entry as *const u64) } {
+            Ok(memory) => {
+                flags |= Flags::MEMORY;
+                memory
+            }
+            Err(_) => 0,
+        };
+        let Taken { caller, id } = stack::take_caller(ctx, hit, slot);
+        let base = hit.record(Kind::Write, op as u8);
+        let level = level as u8;
+        hit.send(
+            &Record { entry, value, memory, caller, stack: id, count: 1, level, flags, ..base },
+            Kind::Write,
+        );
     });
 }

@@ -135,6 +135,11 @@ impl Lab {
         variable(stock.variables().1)
     }
 
+    /// The module with a bug, for the full 6.12.
+    pub fn stale_module(&self) -> Result<PathBuf, Missing> {
+        variable("LAZYMMU_VM_STALE_MODULE")
+    }
+
     /// The hypervisor.
     pub fn xen(&self) -> Result<PathBuf, Missing> {
         variable("LAZYMMU_VM_XEN")

@@ -12,6 +12,7 @@ mod ebpf;
 mod fuzz;
 mod guest;
 mod kernel;
+mod module;
 mod mutants;
 mod paths;
 mod plan;

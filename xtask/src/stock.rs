@@ -115,6 +115,11 @@ pub(crate) fn ensure(series: Series) -> Result<Option<Stock>> {
     fetch(series, plan::kept_release(series).as_deref()).map(Some)
 }
 
+/// The boot image that the cache has.
+pub(crate) fn in_cache_of(series: Series) -> Option<Stock> {
+    in_cache(&directory(series).ok()?)
+}
+
 /// The modules that guests of a series need, in the order of loading, as [`ensure`] has left them in the cache.
 pub(crate) fn modules(series: Series) -> Result<Vec<PathBuf>> {
     let place = directory(series)?;

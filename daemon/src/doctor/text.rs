@@ -41,7 +41,7 @@ fn write(text: &mut String, facts: &Facts, verdict: &Verdict) -> fmt::Result {
 pub(super) fn source(place: Place) -> &'static str {
     match place {
         Place::Tracepoint => "dev",
-        Place::Function => "symbol",
+        Place::Function | Place::Exit => "symbol",
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use lazymmu_tests::{Lab, Stock, step_output};
+use lazymmu_tests::{Lab, Report, Stock, step_output};
 use lazymmu_vm::{Finished, Job, Step, StepStatus};
 
 use crate::shared::lazymmu;
@@ -35,6 +35,14 @@ fn boot() -> Result<Finished, Box<dyn std::error::Error>> {
     initramfs.add_file(PLAN, &lab.stock_plan(Stock::V6_12Full)?, 0o644)?;
     steps.push(lazymmu(["plan", PLAN]).into());
     steps.push(lazymmu(["workload", "run", "swap-private-file"]).into());
+    let module = Path::new("/lazymmu_stale.ko");
+    initramfs.add_file(module, &lab.stale_module()?, 0o644)?;
+    steps.push(Step::Module(module.to_owned()));
+    let live = ["live", "--format", "json", "--record", "/out/stale.lmt", "--plan", PLAN, "--"];
+    let clear = ["/init", "write", "/sys/kernel/debug/lazymmu_stale/clear", "the page of this text"];
+    steps.push(lazymmu(live.into_iter().chain(clear)).into());
+    let found = Step::Copy { from: "/sys/kernel/debug/lazymmu_stale/found".into(), to: "/out/found".into() };
+    steps.push(found);
     Ok(lab.machine(&image).under(lab.xen()?).run(&initramfs, &Job::new(steps), &mut |_| ())?)
 }
 
@@ -51,4 +59,26 @@ fn the_kernel_warns_of_a_cleared_entry() {
     assert_eq!(step.status, StepStatus::Exit(0), "{}", step_output(step));
     let complaints: Vec<&str> = run().complaints().collect();
     assert!(complaints.iter().any(|line| line.contains("include/linux/mm_inline.h:567")), "{complaints:#?}");
+}
+
+/// The module clears an entry and follows it in the same section, and finds the page all the same.
+#[test]
+fn the_kernel_follows_an_entry_that_is_cleared() {
+    assert_eq!(run().files[Path::new("found")], b"1\n");
+}
+
+#[test]
+fn live_proves_it() {
+    let step = &run().steps[2];
+    let report = Report::parse(&step.stdout).unwrap_or_else(|error| panic!("{error}\n{}", step_output(step)));
+    let findings = report.findings("read-pending");
+    let finding =
+        findings.iter().find(|finding| Report::functions(finding, "write").contains(&"clear_and_look"));
+    let finding = finding.unwrap_or_else(|| panic!("no such finding; {}", step_output(step)));
+    assert_eq!(finding["state"], "proven", "{finding:#}");
+    let raw = |value: &str| finding["example"][value]["raw"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(raw("pending"), "0x0000000000000000", "{finding:#}");
+    assert_eq!(finding["example"]["seen"]["decoded"]["kind"], "present", "{finding:#}");
+    assert_eq!(raw("seen"), raw("memory"), "{finding:#}");
+    assert_eq!(report.number("/losses/total"), 0);
 }

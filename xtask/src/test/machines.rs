@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use super::summary::{Counts, Tally};
 use crate::guest::Binaries;
 use crate::kernel::{self, BuiltKernel, Series, Variant};
-use crate::{plan, sh, stock, vm, xen};
+use crate::{module, plan, sh, stock, vm, xen};
 
 /// A kernel that is tested: the variable that says where it is, and the modules of its tests.
 type Tested = (Series, Variant, &'static str, &'static [&'static str]);
@@ -44,6 +44,9 @@ const STOCK: [(stock::Series, &str, &str, &str); 4] = [
 
 /// The module, in that of a stock kernel, of the tests that need its plan.
 const PLANNED: &str = "planned::";
+
+/// The tests that need the module of kernel/stale/ are in the module of those of its kernel.
+const STALE: &str = "stock_xen::";
 
 /// The modules of the tests under Xen end so.
 const XEN: &str = "xen::";
@@ -96,6 +99,14 @@ pub(super) fn run(tally: &mut Tally, variants: bool) {
         }
         Some(None) => skip(tally, &mut cargo, XEN, "Xen is fetched with apt, and this is not Debian"),
         None => skip(tally, &mut cargo, XEN, "there is no Xen"),
+    }
+    if let Some(stock) = stock::in_cache_of(stock::Series::V6_12Full) {
+        match tally.check("module with a bug", || module::ensure(&stock)) {
+            Some(module) => {
+                cargo.env("LAZYMMU_VM_STALE_MODULE", module);
+            }
+            None => skip(tally, &mut cargo, STALE, "there is no module"),
+        }
     }
     // Each machine keeps one CPU busy.
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -227,6 +238,7 @@ mod tests {
             "LAZYMMU_VM_GUEST",
             "LAZYMMU_VM_ACCELERATOR",
             "LAZYMMU_VM_XEN",
+            "LAZYMMU_VM_STALE_MODULE",
             "\"LAZYMMU_VM_KERNEL\"",
         ]) {
             assert!(reader.contains(variable), "{variable}");
