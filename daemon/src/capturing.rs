@@ -61,8 +61,10 @@ pub(crate) fn run(args: &CaptureArgs, purpose: Purpose<'_>, policy: &Policy) -> 
         .build()
         .context("failed to start the runtime")?;
     let (session, naming) = runtime.block_on(async {
+        // Before anything is changed in the kernel or started, so that no signal finds us unprepared.
+        let signals = Signals::new()?;
         let (mut session, mut naming, capture) = Session::start(args, purpose, policy)?;
-        session.capture(args, capture, &mut naming).await?;
+        session.capture(args, capture, &mut naming, signals).await?;
         anyhow::Ok((session, naming))
     })?;
     Ok(session.end(naming))
@@ -142,9 +144,13 @@ impl Session {
         Ok((session, naming, capture))
     }
 
-    async fn capture(&mut self, args: &CaptureArgs, mut capture: Capture, naming: &mut Naming) -> Result<()> {
-        // Before the command starts, so that no signal finds us unprepared.
-        let mut signals = Signals::new()?;
+    async fn capture(
+        &mut self,
+        args: &CaptureArgs,
+        mut capture: Capture,
+        naming: &mut Naming,
+        mut signals: Signals,
+    ) -> Result<()> {
         let mut child = self.spawn(&args.command)?;
         let deadline = args.duration.map(|duration| Instant::now() + duration);
         let mut tick = interval(FLUSH);

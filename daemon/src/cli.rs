@@ -192,10 +192,11 @@ pub struct WorkloadArgs {
 pub enum WorkloadCommand {
     /// List the workloads with what each needs.
     List,
-    /// Run one; a workload that could not trigger what it says fails.
+    /// Run one or several, one after the other; a workload that could not trigger what it says fails.
     Run {
-        /// Its name, as `list` prints it.
-        name: String,
+        /// Their names, as `list` prints them.
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
     },
 }
 

@@ -5,8 +5,9 @@
 //! table that user space has filled in. So a read tells what memory holds, a write what is going to be written and not
 //! what memory held after it, and a read-modify-write what it is going to replace.
 //!
-//! A kprobe runs with interrupts off, and the kernel lets none in while another runs on that CPU (`trace_call_bpf` in
-//! kernel/trace/bpf_trace.c, `reenter_kprobe` in arch/x86/kernel/kprobes/core.c; 6.1 to 7.2): what it skips, it counts.
+//! While one of them runs, the kernel lets none in on that CPU, not from an interrupt either (`kprobe_running` in
+//! arch/x86/kernel/kprobes/{core,ftrace}.c, `trace_call_bpf` in kernel/trace/bpf_trace.c; 6.1 to 7.2): what it skips, it
+//! counts. So they share the memory that they work in.
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::bpf_probe_read_kernel;

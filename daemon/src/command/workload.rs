@@ -11,7 +11,9 @@ use crate::{ExitStatus, Failure};
 pub(super) fn run(args: &WorkloadArgs) -> Result<ExitStatus> {
     match &args.command {
         WorkloadCommand::List => list(),
-        WorkloadCommand::Run { name } => run_one(name),
+        WorkloadCommand::Run { names } => {
+            names.iter().try_for_each(|name| run_one(name)).map(|()| ExitStatus::Clean)
+        }
     }
 }
 
@@ -27,7 +29,7 @@ fn list() -> Result<ExitStatus> {
     Ok(ExitStatus::Clean)
 }
 
-fn run_one(name: &str) -> Result<ExitStatus> {
+fn run_one(name: &str) -> Result<()> {
     let outcome = lazymmu_workload::run(name).map_err(|error| {
         let status = match error {
             lazymmu_workload::Error::Unknown { .. } => ExitStatus::Usage,
@@ -36,6 +38,5 @@ fn run_one(name: &str) -> Result<ExitStatus> {
         };
         Failure::to(status, error)
     })?;
-    Output::print(&format!("{name}: {}\n", outcome.summary))?;
-    Ok(ExitStatus::Clean)
+    Output::print(&format!("{name}: {}\n", outcome.summary))
 }

@@ -13,29 +13,21 @@ use crate::shared::{PROBE_PLAN, Plan, Run, Runs, lazymmu};
 
 static RUNS: Runs = Runs::new();
 
-/// The workloads, with the names of their traces: by the drop-in and by the plan.
-const WORKLOADS: [(&str, [&str; 2]); 6] = [
-    ("fork", ["fork.dev.lmt", "fork.site.lmt"]),
-    ("mprotect", ["mprotect.dev.lmt", "mprotect.site.lmt"]),
-    ("mremap", ["mremap.dev.lmt", "mremap.site.lmt"]),
-    ("munmap", ["munmap.dev.lmt", "munmap.site.lmt"]),
-    ("madvise", ["madvise.dev.lmt", "madvise.site.lmt"]),
-    ("fork-exclusive", ["exclusive.dev.lmt", "exclusive.site.lmt"]),
-];
+const WORKLOADS: [&str; 6] = ["fork", "mprotect", "mremap", "munmap", "madvise", "fork-exclusive"];
+
+/// The traces: by the drop-in and by the plan.
+const TRACES: [&str; 2] = ["dev.lmt", "site.lmt"];
 
 /// Percent of the reads and writes in sections, and of the values that both tell.
 const LEAST: usize = 99;
 
 fn run(series: Series) -> &'static Run {
     RUNS.get(series, || {
-        let mut plan = Plan::new().with_debug_info().with_probe_plan(without_the_drop_in);
-        for (workload, [dev, site]) in WORKLOADS {
-            let (dev, site) = (format!("/out/{dev}"), format!("/out/{site}"));
-            let by_plan = ["/bin/lazymmu", "record", "--plan", PROBE_PLAN, "-o", &site];
-            let by_dev = ["record", "-o", &dev, "--"].into_iter().chain(by_plan);
-            plan = plan.run_as(workload, lazymmu(by_dev.chain(["--", "workload", "run", workload])));
-        }
-        plan
+        let [dev, site] = TRACES.map(|name| format!("/out/{name}"));
+        let by_plan = ["/bin/lazymmu", "record", "--plan", PROBE_PLAN, "-o", &site];
+        let by_dev = ["record", "-o", &dev, "--"].into_iter().chain(by_plan);
+        let both = lazymmu(by_dev.chain(["--", "workload", "run"]).chain(WORKLOADS));
+        Plan::new().with_debug_info().with_probe_plan(without_the_drop_in).run_as("both", both)
     })
 }
 
@@ -47,12 +39,16 @@ fn without_the_drop_in(plan: &str) -> String {
 }
 
 /// What both recorded while both did.
-fn both(run: &Run, name: &str, files: [&str; 2]) -> [Trace; 2] {
+fn both(run: &Run) -> [Trace; 2] {
     // The one upon the other may cost the drop-in's programs a hit: then its recording is inconclusive.
-    let status = run.step(name).status;
-    assert!([StepStatus::Exit(0), StepStatus::Exit(3)].contains(&status), "{}", step_output(run.step(name)));
-    let [mut dev, mut site] = files.map(|file| Trace::read(run.file(file)));
-    assert!(dev.lost() < 10 && site.lost() == 0, "{name}: {} and {} are lost", dev.lost(), site.lost());
+    let status = run.step("both").status;
+    assert!(
+        [StepStatus::Exit(0), StepStatus::Exit(3)].contains(&status),
+        "{}",
+        step_output(run.step("both"))
+    );
+    let [mut dev, mut site] = TRACES.map(|file| Trace::read(run.file(file)));
+    assert!(dev.lost() < 10 && site.lost() == 0, "{} and {} are lost", dev.lost(), site.lost());
     let mut sections = site.records.iter().filter(|record| record.kind == Kind::Section as u8);
     let first = sections.next().map(|record| record.time).expect("no section by the plan");
     let last = sections.next_back().map_or(first, |record| record.time);
@@ -79,39 +75,32 @@ fn entries(trace: &Trace) -> BTreeMap<Access, Vec<(Record, Option<u64>)>> {
 }
 
 pub(crate) fn accesses_are_the_same(series: Series) {
-    let run = run(series);
+    let [dev, site] = both(run(series));
+    let known = entries(&site);
     let (mut all, mut told, mut compared, mut equal) = (0, 0, 0, 0);
-    let mut missed: BTreeMap<(String, &str), usize> = BTreeMap::new();
-    let mut different: BTreeMap<(String, &str), usize> = BTreeMap::new();
-    for (workload, files) in WORKLOADS {
-        let [dev, site] = both(run, workload, files);
-        let known = entries(&site);
-        let (mut of, mut here) = (0, 0);
-        for (key, expected) in entries(&dev) {
-            let found = known.get(&key).map_or(&[][..], Vec::as_slice);
-            of += expected.len();
-            here += found.len().min(expected.len());
-            for (record, _) in expected.iter().skip(found.len()) {
-                *missed.entry((dev.function(record).to_owned(), name(record))).or_default() += 1;
-            }
-            // Which is which can be told only if both have as many.
-            if found.len() == expected.len() {
-                for ((record, value), (_, other)) in expected.iter().zip(found) {
-                    if let (Some(value), Some(other)) = (value, other) {
-                        compared += 1;
-                        equal += usize::from(value == other);
-                        if value != other {
-                            *different.entry((dev.function(record).to_owned(), name(record))).or_default() +=
-                                1;
-                        }
-                    }
+    let mut missed: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let mut different: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for (key, expected) in entries(&dev) {
+        let found = known.get(&key).map_or(&[][..], Vec::as_slice);
+        all += expected.len();
+        told += found.len().min(expected.len());
+        for (record, _) in expected.iter().skip(found.len()) {
+            *missed.entry((dev.function(record), name(record))).or_default() += 1;
+        }
+        // Which is which can be told only if both have as many.
+        let pairs = expected.iter().zip(found).filter(|_| found.len() == expected.len());
+        for ((record, value), (_, other)) in pairs {
+            if let (Some(value), Some(other)) = (value, other) {
+                compared += 1;
+                equal += usize::from(value == other);
+                if value != other {
+                    *different.entry((dev.function(record), name(record))).or_default() += 1;
                 }
             }
         }
-        eprintln!("{workload}: {here} of {of} entries accessed in sections are told by probed instructions");
-        (all, told) = (all + of, told + here);
     }
-    eprintln!("all: {told} of {all}; {equal} of {compared} values are the same");
+    eprintln!("{told} of {all} entries accessed in sections are told by probed instructions");
+    eprintln!("{equal} of {compared} values are the same");
     for (what, list) in [("not told", &missed), ("another value", &different)] {
         for ((function, op), count) in list {
             eprintln!("{what}: {count} of {op} in {function}");
@@ -124,16 +113,13 @@ pub(crate) fn accesses_are_the_same(series: Series) {
 }
 
 pub(crate) fn sections_are_the_same(series: Series) {
-    let run = run(series);
-    for (workload, files) in WORKLOADS {
-        let [dev, site] = both(run, workload, files).map(|trace| calls(&trace));
-        let keys: BTreeSet<_> = dev.keys().chain(site.keys()).collect();
-        let count = |calls: &BTreeMap<_, usize>, key| calls.get(key).copied().unwrap_or(0);
-        let different: Vec<_> = keys.iter().filter(|key| count(&dev, **key) != count(&site, **key)).collect();
-        let by: usize = different.iter().map(|key| count(&dev, **key).abs_diff(count(&site, **key))).sum();
-        // Of a call at either end of the window, only one may tell.
-        assert!(by <= 2, "{workload}: {different:?}");
-    }
+    let [dev, site] = both(run(series)).map(|trace| calls(&trace));
+    let keys: BTreeSet<_> = dev.keys().chain(site.keys()).collect();
+    let count = |calls: &BTreeMap<_, usize>, key| calls.get(key).copied().unwrap_or(0);
+    let different: Vec<_> = keys.iter().filter(|key| count(&dev, **key) != count(&site, **key)).collect();
+    let by: usize = different.iter().map(|key| count(&dev, **key).abs_diff(count(&site, **key))).sum();
+    // Of a call at either end of the window, only one may tell.
+    assert!(by <= 2, "{different:?}");
 }
 
 /// A task, what it called, and the counters that it then had.
