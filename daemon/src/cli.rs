@@ -1,7 +1,10 @@
 //! The command line: what can be asked, in one place. What each command does is in [`crate::command`].
 
+mod gate;
 #[cfg(test)]
 mod tests;
+
+pub use gate::{GateArgs, GateCommand};
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -43,6 +46,8 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Make a report of a recorded trace in any form, with the course of each finding's section.
     Report(MakeReportArgs),
+    /// Boot a kernel in QEMU, run workloads on it, and judge what was recorded: for CI.
+    Gate(Box<GateArgs>),
     /// Compare two traces or JSON reports: hazards that are new, gone or changed, and the batches side by side.
     Diff(DiffArgs),
     /// Run a small program that makes the kernel enter the lazy MMU mode.
@@ -62,7 +67,7 @@ pub enum Command {
 /// `record`
 #[derive(Debug, Args)]
 pub struct RecordArgs {
-    /// The trace file to write; an existing one is replaced.
+    /// The trace file to write; an existing one is replaced. `-` is stdout, and what the command prints goes to stderr.
     #[arg(short, long, value_name = "TRACE")]
     pub output: PathBuf,
 
@@ -192,9 +197,11 @@ pub struct WorkloadArgs {
 pub enum WorkloadCommand {
     /// List the workloads with what each needs.
     List,
-    /// Run one or several, one after the other; a workload that could not trigger what it says fails.
+    /// Run one, or several one after the other; a workload that could not trigger what it says fails.
     Run {
-        /// Their names, as `list` prints them.
+        /// Its name, as `list` prints it; `all` for every one that the machine has what it needs for; or the path of a
+        /// program, and its arguments in the same word, which fails unless it exits with 0, or with 4, by which
+        /// kselftests say that they were skipped.
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },

@@ -15,12 +15,14 @@ pub enum ExitStatus {
     /// Nothing was found, but something was not seen: records lost, a damaged trace, a workload that failed.
     Inconclusive = 3,
     /// This kernel cannot be traced: no BTF, no tracepoints of the drop-in, an eBPF feature missing; or this
-    /// build of lazymmu holds no eBPF programs.
+    /// build of lazymmu holds no eBPF programs. Of a workload: the kernel or the machine lacks what it needs.
     CannotTrace = 4,
     /// The privilege to trace is missing.
     NotPermitted = 5,
     /// A fault in lazymmu itself.
     Bug = 70,
+    /// `gate --bisect` only: this kernel could not be judged.
+    Skip = 125,
 }
 
 impl From<ExitStatus> for ExitCode {

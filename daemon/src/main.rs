@@ -10,6 +10,10 @@ use lazymmu::{ExitStatus, command};
 use log::LevelFilter;
 
 fn main() -> ExitCode {
+    // In the guest of a gate this is the only program.
+    if lazymmu_vm::guest::is_first_process() {
+        return lazymmu_vm::guest::main();
+    }
     // A fault of ours must not look like a verdict: a panicking Rust program ends with 101, which no one expects here.
     let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {

@@ -58,6 +58,11 @@ impl Output {
         }
     }
 
+    /// In that form, for a file.
+    pub(crate) fn to_file(format: Format) -> Self {
+        Self { format, style: Style::Plain }
+    }
+
     pub(crate) fn format(self) -> Format {
         self.format
     }

@@ -16,6 +16,7 @@ enum Mode {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "what is not known, one by one")]
 struct Cpu {
     mode: Mode,
     /// Who was switched out last, and who came in.

@@ -35,7 +35,7 @@ pub fn lazymmu<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> io::R
 }
 
 /// Runs a program to its end.
-pub(crate) fn run(command: &mut Command) -> io::Result<Said> {
+pub fn run(command: &mut Command) -> io::Result<Said> {
     let output = command.stdin(Stdio::null()).output()?;
     Ok(Said {
         code: output.status.code(),

@@ -8,6 +8,6 @@ mod binary;
 mod lab;
 mod report;
 
-pub use binary::{Said, lazymmu};
+pub use binary::{Said, lazymmu, run as run_binary};
 pub use lab::{Lab, Missing, Series, Stock, sections, step_output};
 pub use report::{Report, number_before};

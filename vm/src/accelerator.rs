@@ -38,9 +38,9 @@ impl Accelerator {
         }
     }
 
-    /// KVM if a guest with this kernel really boots on it. The answer is kept in the file `answer`, for this boot of
-    /// the host.
-    pub fn detect(kernel: &Path, init: &Path, answer: &Path) -> Self {
+    /// KVM if a guest of this kernel and these files, which have a first process, really boots on it. The answer is kept
+    /// in the file `answer`, for this boot of the host.
+    pub fn detect(kernel: &Path, initramfs: &Initramfs, answer: &Path) -> Self {
         if fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
             return Accelerator::Tcg;
         }
@@ -49,7 +49,7 @@ impl Accelerator {
         if let Some(known) = parse(&kept, host.trim()) {
             return known;
         }
-        let found = if boots(kernel, init) { Accelerator::Kvm } else { Accelerator::Tcg };
+        let found = if boots(kernel, initramfs) { Accelerator::Kvm } else { Accelerator::Tcg };
         // Without the file the test is only done again.
         let _ = fs::write(answer, format!("{} {}\n", host.trim(), found.name()));
         found
@@ -63,12 +63,10 @@ fn parse(kept: &str, host: &str) -> Option<Accelerator> {
 }
 
 /// Boots, does nothing, and ends well, within ten seconds. A guest that works on KVM takes one.
-fn boots(kernel: &Path, init: &Path) -> bool {
+fn boots(kernel: &Path, initramfs: &Initramfs) -> bool {
     let limits = Limits { boot: Duration::from_secs(10), ..Limits::default() };
-    let finished = Initramfs::new(init).and_then(|initramfs| {
-        let machine = Machine::new(kernel).accelerator(Accelerator::Kvm).limits(limits);
-        machine.run(&initramfs, &Job::default(), &mut |_| ())
-    });
+    let machine = Machine::new(kernel).accelerator(Accelerator::Kvm).limits(limits);
+    let finished = machine.run(initramfs, &Job::default(), &mut |_| ());
     finished.is_ok_and(|finished| finished.status == JobStatus::Exit(0))
 }
 

@@ -12,6 +12,8 @@ pub(crate) enum Node<'a> {
     Directory,
     /// A file: its content and permission bits.
     File { data: &'a [u8], mode: u32 },
+    /// A symbolic link to this path.
+    Link { target: &'a str },
     /// A character device: major and minor number.
     CharDevice { major: u32, minor: u32 },
 }
@@ -29,6 +31,7 @@ impl Archive {
         match node {
             Node::Directory => self.entry(name, 0o040_755, (0, 0), &[]),
             Node::File { data, mode } => self.entry(name, 0o100_000 | mode, (0, 0), data),
+            Node::Link { target } => self.entry(name, 0o120_777, (0, 0), target.as_bytes()),
             Node::CharDevice { major, minor } => self.entry(name, 0o020_600, (*major, *minor), &[]),
         }
     }
@@ -83,6 +86,11 @@ mod tests {
         archive.add("dev", &Node::Directory);
         archive.add("dev/console", &Node::CharDevice { major: 5, minor: 1 });
         archive.add("odd", &Node::File { data: b"abcde", mode: 0o755 });
+        let file_end = archive.bytes.len();
+        archive.add("ln", &Node::Link { target: "odd" });
+        let link = header(&archive.bytes, file_end);
+        assert_eq!((link[1], link[6]), ("0000a1ff", "00000003"));
+        archive.bytes.truncate(file_end);
         let bytes = archive.finish();
         assert_eq!(bytes.len() % 4, 0);
 

@@ -8,8 +8,8 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::cpio::{Archive, Node};
 use crate::error::Error;
-use crate::guest;
 use crate::job::Job;
+use crate::{guest, libraries};
 
 /// Directories that the first process mounts something on, or that programs expect.
 const DIRECTORIES: &[&str] = &["bin", "dev", "etc", "out", "proc", "root", "run", "sys", "tmp"];
@@ -19,22 +19,50 @@ struct File {
     mode: u32,
 }
 
+/// What a guest runs as its first process where [`Initramfs::new`] was not given another.
+const INIT: &str = "/init";
+
 /// The files of a guest.
 pub struct Initramfs {
     files: BTreeMap<PathBuf, File>,
+    links: BTreeMap<PathBuf, String>,
 }
 
 impl Initramfs {
     /// With this program as the first process: `lazymmu-init`, built static.
     pub fn new(init: &Path) -> Result<Self, Error> {
         let mut this = Self::without_init();
-        this.add_file("/init", init, 0o755)?;
+        this.add_file(INIT, init, 0o755)?;
+        Ok(this)
+    }
+
+    /// With this program as the first process, under a path at which the job finds it as well. It has to begin with
+    /// [`guest::main`] where [`guest::is_first_process`] says so. It may use shared libraries, which come along.
+    pub fn with_program(guest: &str, host: &Path) -> Result<Self, Error> {
+        let mut this = Self::without_init();
+        this.add_program(guest, host)?;
+        this.links
+            .insert(PathBuf::from(INIT.trim_start_matches('/')), guest.trim_start_matches('/').to_owned());
         Ok(this)
     }
 
     /// Without a first process. No kernel can do anything with it; for tests of what then happens.
     pub fn without_init() -> Self {
-        Self { files: BTreeMap::new() }
+        Self { files: BTreeMap::new(), links: BTreeMap::new() }
+    }
+
+    /// Adds a program of the host and the shared libraries that it uses, those under the paths that they have there.
+    pub fn add_program(&mut self, guest: impl AsRef<Path>, host: &Path) -> Result<(), Error> {
+        let needs = libraries::of(host).map_err(|source| Error::Prepare {
+            what: format!("find the libraries of {}", host.display()),
+            source,
+        })?;
+        for path in needs {
+            if !self.files.contains_key(path.strip_prefix("/").unwrap_or(&path)) {
+                self.add_file(&path, &path, 0o755)?;
+            }
+        }
+        self.add_file(guest, host, 0o755)
     }
 
     /// Adds a file of the host under a path in the guest.
@@ -86,6 +114,9 @@ impl Initramfs {
         }
         // The kernel opens it for the first process before anything is mounted (console_on_rootfs(), init/main.c).
         archive.add("dev/console", &Node::CharDevice { major: 5, minor: 1 });
+        for (path, target) in &self.links {
+            archive.add(&name(path)?, &Node::Link { target });
+        }
         for (path, file) in files {
             archive.add(&name(path)?, &Node::File { data: &file.data, mode: file.mode });
         }

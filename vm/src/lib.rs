@@ -24,6 +24,7 @@ pub mod guest;
 mod image;
 mod initramfs;
 mod job;
+mod libraries;
 mod machine;
 mod process;
 mod qemu;

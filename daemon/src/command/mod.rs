@@ -3,6 +3,7 @@
 mod diff;
 mod doctor;
 mod explain;
+mod gate;
 mod live;
 mod plan;
 mod record;
@@ -23,6 +24,7 @@ pub fn run(cli: &Cli) -> Result<ExitStatus> {
         Command::Record(args) => record::run(args),
         Command::Live(args) => live::run(args, cli.color),
         Command::Replay(args) => replay::run(args, cli.color),
+        Command::Gate(args) => gate::run(args, cli.color),
         Command::Diff(args) => diff::run(args, cli.color),
         Command::Report(args) => report::run(args, cli.color),
         Command::Workload(args) => workload::run(args),

@@ -1,5 +1,7 @@
 //! `record`: capture to a file.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use crate::ExitStatus;
@@ -7,9 +9,13 @@ use crate::capturing::{self, Purpose};
 use crate::cli::{RecordArgs, SuppressArgs};
 use crate::policy::{self, Policy};
 
+/// As a file to be opened.
+const STDOUT: &str = "/proc/self/fd/1";
+
 pub(super) fn run(args: &RecordArgs) -> Result<ExitStatus> {
-    let purpose =
-        Purpose { trace: Some(&args.output), judge: false, outlives_trace: false, owns_stdout: false };
+    let to_stdout = args.output == Path::new("-");
+    let trace = if to_stdout { Path::new(STDOUT) } else { &args.output };
+    let purpose = Purpose { trace: Some(trace), judge: false, outlives_trace: false, owns_stdout: to_stdout };
     let policy = Policy::new(policy::filter(&args.capture.filter, None)?, &SuppressArgs::default())?;
     let ended = capturing::run(&args.capture, purpose, &policy)?;
     Ok(if ended.incomplete { ExitStatus::Inconclusive } else { ExitStatus::Clean })

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use lazymmu_abi::Record;
+use lazymmu_hazard::Outcome;
 use lazymmu_report::batches::Observer;
 use lazymmu_report::{Collector, Names, Session};
 
@@ -33,6 +34,16 @@ pub(super) fn run(args: &MakeReportArgs, color: Color) -> Result<ExitStatus> {
 }
 
 pub(super) fn judge(path: Option<&Path>, policy: Policy, detail: Detail) -> Result<Judged> {
+    detailed(path, policy, detail, &|_| ())
+}
+
+/// The same of what is selected of the outcome.
+pub(super) fn detailed(
+    path: Option<&Path>,
+    policy: Policy,
+    detail: Detail,
+    select: &dyn Fn(&mut Outcome),
+) -> Result<Judged> {
     let mut reader = Input::open(path)?.reader;
     let policy = policy.within(&reader.about.header)?;
     let mut judge = Judge::new(&reader.about.header, policy.filter.as_ref());
@@ -46,7 +57,8 @@ pub(super) fn judge(path: Option<&Path>, policy: Policy, detail: Detail) -> Resu
         eprintln!("lazymmu: the trace is damaged: {damage}");
     }
     let (header, symbols) = (&reader.about.header, &reader.about.symbols);
-    let outcome = judge.finish(symbols);
+    let mut outcome = judge.finish(symbols);
+    select(&mut outcome);
     let mut judged = Judged::new(&policy, header, symbols, outcome, damage)?;
     if detail != Detail::None {
         add(path, detail, &mut judged)?;

@@ -8,6 +8,7 @@
 
 mod controls;
 mod events;
+mod gate;
 mod hazards;
 mod planned;
 mod recording;

@@ -28,6 +28,12 @@ pub(crate) const MARK: &str = "lazymmu.vm=";
 
 const COMMAND_LINE: &str = "/proc/cmdline";
 
+/// Whether this process is the first one of a guest whose [`crate::Initramfs`] has it as such. In a container a program
+/// may have the number 1 as well, but not this name.
+pub fn is_first_process() -> bool {
+    std::process::id() == 1 && std::env::args_os().next().is_some_and(|name| name == "/init")
+}
+
 /// As first process: sets up the guest, does the job and ends the machine.
 ///
 /// For jobs it is also a tool: `/init reset` ends the machine at once, `/init repeat PROGRAM...` runs a program

@@ -175,7 +175,7 @@ fn rank(status: ExitStatus) -> u8 {
         ExitStatus::Inconclusive => 1,
         ExitStatus::Hazards => 2,
         ExitStatus::CannotTrace | ExitStatus::NotPermitted => 3,
-        ExitStatus::Usage => 4,
+        ExitStatus::Usage | ExitStatus::Skip => 4,
         ExitStatus::Bug => 5,
     }
 }

@@ -1,0 +1,127 @@
+//! The gate: a kernel goes in, a verdict comes out. The binary runs here and boots its guests by itself.
+
+use std::path::Path;
+use std::process::Command;
+
+use lazymmu_tests::{Lab, Said, Series, run_binary};
+
+/// Runs `lazymmu gate` on the kernel of a series.
+fn gate(series: Series, arguments: &[&str]) -> Said {
+    let lab = Lab::open().unwrap_or_else(|error| panic!("{error}"));
+    let kernel = lab.kernel(series).unwrap_or_else(|error| panic!("{error}"));
+    let mut command = Command::new(lab.lazymmu());
+    command.arg("gate").arg("--kernel").arg(kernel.boot_image()).args(arguments);
+    run_binary(&mut command).unwrap()
+}
+
+#[test]
+fn a_hazard_fails_until_it_is_known() {
+    let directory = tempfile::tempdir().unwrap();
+    let known = directory.path().join("known.toml");
+    let known = known.to_str().unwrap();
+    let run = |more: &[&str]| {
+        let arguments = [&["--workload", "fork-exclusive", "--format", "json"], more].concat();
+        gate(Series::V7, &arguments)
+    };
+    let said = run(&[]);
+    assert_eq!(said.code, Some(1), "{}", said.stderr);
+    let report = said.report().unwrap();
+    for rule in ["read-pending", "rmw-pending"] {
+        assert_eq!(report.findings(rule).len(), 1, "{rule}");
+    }
+    let said = run(&["--baseline", known, "--update-baseline"]);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(std::fs::read_to_string(known).unwrap().contains("copy_pte_range"));
+    let said = run(&["--baseline", known]);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+}
+
+#[test]
+fn two_at_the_same_time_do_not_disturb_each_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let gates: Vec<_> = ["fork", "munmap"]
+        .into_iter()
+        .map(|workload| {
+            let out = directory.path().join(workload);
+            std::thread::spawn(move || {
+                let out = out.to_str().unwrap().to_owned();
+                gate(Series::V7, &["--workload", workload, "--out", &out])
+            })
+        })
+        .collect();
+    for gate in gates {
+        let said = gate.join().unwrap();
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+    }
+    for file in ["fork/trace.lmt", "fork/report.html", "munmap/report.junit.xml", "munmap/console.log"] {
+        assert!(directory.path().join(file).is_file(), "{file}");
+    }
+}
+
+/// The program of the guest's own that ends a machine.
+fn init() -> String {
+    let lab = Lab::open().unwrap_or_else(|error| panic!("{error}"));
+    lab.lazymmu().with_file_name("lazymmu-init").display().to_string()
+}
+
+#[test]
+fn a_guest_that_goes_off_is_judged_up_to_then() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().to_str().unwrap();
+    let reset = format!("{} reset", init());
+    let said = gate(
+        Series::V7,
+        &["--workload", "fork-exclusive", "--workload", "fork", "--workload", &reset, "--out", out],
+    );
+    assert!(said.stderr.contains("GUEST DIED (went off)"), "{}", said.stderr);
+    assert_eq!(said.code, Some(1), "the hazard before it is found: {}", said.stderr);
+    assert!(Path::new(out).join("report.html").is_file());
+}
+
+#[test]
+fn a_guest_that_takes_too_long_is_no_verdict() {
+    let wait = format!("{} repeat /bin/lazymmu --version", init());
+    let words = ["--workload", "fork", "--workload", &wait, "--timeout", "6"];
+    let said = gate(Series::V7, &words);
+    assert!(said.stderr.contains("GUEST DIED (time-out)"), "{}", said.stderr);
+    assert_eq!(said.code, Some(3), "{}", said.stderr);
+    let said = gate(Series::V7, &[&words[..], &["--bisect"]].concat());
+    assert_eq!(said.code, Some(125), "{}", said.stderr);
+}
+
+#[test]
+fn what_cannot_be_used_is_said_before_or_instead_of_a_boot() {
+    let lab = Lab::open().unwrap_or_else(|error| panic!("{error}"));
+    let of = |series| lab.kernel(series).unwrap_or_else(|error| panic!("{error}")).boot_image();
+    let other = of(Series::V6_12).with_file_name("vmlinux.debug").display().to_string();
+    let own = lab.lazymmu().display().to_string();
+    for (arguments, words) in [
+        (&["--kernel", &own][..], "is not a kernel that can be booted"),
+        (&["--vmlinux", &other], "its build id is"),
+        (&["--out", "/proc/nowhere"], "failed to write to /proc/nowhere"),
+        (&["--workload", "frok"], "none of the built-in ones"),
+        (&["--baseline", "/nowhere/known.toml"], "read the baseline"),
+    ] {
+        let mut all = vec!["--workload", "munmap"];
+        all.extend(arguments);
+        let said = if arguments[0] == "--kernel" {
+            let mut command = Command::new(lab.lazymmu());
+            run_binary(command.arg("gate").args(all)).unwrap()
+        } else {
+            gate(Series::V7, &all)
+        };
+        assert_eq!(said.code, Some(2), "{arguments:?}: {}", said.stderr);
+        assert!(said.stderr.contains(words), "{arguments:?}: {}", said.stderr);
+    }
+}
+
+#[test]
+fn without_qemu_it_says_what_to_install() {
+    let lab = Lab::open().unwrap_or_else(|error| panic!("{error}"));
+    let kernel = lab.kernel(Series::V7).unwrap_or_else(|error| panic!("{error}")).boot_image();
+    let mut command = Command::new(lab.lazymmu());
+    command.args(["gate", "--workload", "fork", "--kernel"]).arg(kernel).env("PATH", "/nowhere");
+    let said = run_binary(&mut command).unwrap();
+    assert_eq!(said.code, Some(2), "{}", said.stderr);
+    assert!(said.stderr.contains("apt-get install"), "{}", said.stderr);
+}
