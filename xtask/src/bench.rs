@@ -1,10 +1,12 @@
 //! `cargo xtask bench NAME`: a bench of a package, built for speed and run in the open.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::stock::{self, Series};
 use crate::{paths, sh};
 
 /// What `cargo xtask bench` takes.
@@ -34,8 +36,22 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     cargo.args(["bench", "--quiet", "-p", package, "--bench", name]);
     // Cargo passes an argument of its own to benches; only what follows is ours.
     cargo.arg("--").args(&args.rest).stdin(Stdio::null());
+    if name == PLAN && args.rest.is_empty() && std::env::var_os(VMLINUX).is_none() {
+        cargo.env(VMLINUX, vmlinux()?);
+    }
     let status = cargo.status().with_context(|| format!("failed to start `{}`", sh::shown(&cargo)))?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}
+
+/// The bench that wants a kernel with debug information, and the variable that names one.
+const PLAN: &str = "plan";
+const VMLINUX: &str = "LAZYMMU_PLAN_VMLINUX";
+
+/// That of Debian's newest kernel.
+fn vmlinux() -> Result<PathBuf> {
+    let stock = stock::ensure(Series::V7)?;
+    let stock = stock.context("failed to fetch a kernel: this is not Debian; name a vmlinux behind --")?;
+    stock::debug_image(Series::V7, &stock)
 }
 
 /// The packages that have benches, by their directory.

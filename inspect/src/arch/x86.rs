@@ -220,6 +220,15 @@ impl Insn {
         Some(MemoryAccess { operand, size, access, stored })
     }
 
+    /// The address that [`Insn::memory`] would tell of, if it told of one: this is quick to ask.
+    pub fn addressed(&self) -> Option<Operand> {
+        if self.0.memory_base() == Iced::None && self.0.memory_index() == Iced::None {
+            None
+        } else {
+            self.operand()
+        }
+    }
+
     /// The address of the memory operand.
     fn operand(&self) -> Option<Operand> {
         let insn = &self.0;

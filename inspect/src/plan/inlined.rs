@@ -212,8 +212,12 @@ impl Search<'_, '_> {
         let mut found = Vec::new();
         for index in tree.inside(outer) {
             let node = &tree.nodes[index];
-            let variable = matches!(node.kind, NodeKind::Parameter | NodeKind::Variable);
-            let points = match tree.target(node).filter(|_| variable) {
+            let variable =
+                matches!(node.kind, NodeKind::Parameter | NodeKind::Variable) && node.place.is_some();
+            if !variable {
+                continue;
+            }
+            let points = match tree.target(node) {
                 Some(Target::Struct(_)) => Points::ToStruct,
                 Some(Target::Other) => Points::Elsewhere,
                 Some(Target::Entry(_)) | None => continue,

@@ -58,8 +58,13 @@ impl Typed<'_, '_> {
         let entries: Vec<(Level, &Held)> = entries.collect();
         let Some(code) = self.view.image.text(start, end).filter(|_| !entries.is_empty()) else { return };
         for insn in Instructions::new(code, start.0) {
-            let Some(access) = insn.memory(self.info) else { continue };
             let at = LinkAddr(insn.address());
+            let base = insn.addressed().and_then(|operand| operand.base);
+            let here = |held: &Held| Some(held.register) == base && (held.start..held.end).contains(&at);
+            if base.is_none() || !entries.iter().any(|(_, held)| here(held)) {
+                continue;
+            }
+            let Some(access) = insn.memory(self.info) else { continue };
             if let Some((level, _)) = entries.iter().find(|(_, held)| reaches(&access, at, held)) {
                 self.add(candidates, at, raw(&access, *level, Evidence::TypedVariable));
             }
@@ -105,7 +110,7 @@ impl Typed<'_, '_> {
         let (mut found, mut stack) = (Vec::new(), Vec::new());
         for index in tree.inside(function) {
             let node = &tree.nodes[index];
-            if !matches!(node.kind, NodeKind::Parameter | NodeKind::Variable) {
+            if !matches!(node.kind, NodeKind::Parameter | NodeKind::Variable) || node.place.is_none() {
                 continue;
             }
             let value = match tree.target(node) {

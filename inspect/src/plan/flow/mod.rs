@@ -98,16 +98,19 @@ impl<'a> Follower<'a> {
         let signature = self.signatures.get(&function.start.0).copied();
         let takes = signature.is_some_and(|found| found.parameters.iter().any(Option::is_some));
         let calls = || code.iter().any(|insn| matches!(insn.flow(), Flow::Call(to) if self.gives(to)));
-        if known.is_empty() && !takes && !calls() {
+        let leads = |known: &Known| matches!(known.value, Value::Entry(_) | Value::Struct(..));
+        if !takes && !known.iter().any(leads) && !calls() {
             return Vec::new();
         }
         let mut walk = Walk::new(self, &code, known, info);
         // The first time tells what is on the stack.
         walk.run(signature);
-        walk.frame.locals = walk.agreed_locals();
-        walk.frame.pointers = walk.agreed_pointers();
-        walk.frame.taken = walk.taken.iter().copied().collect();
-        walk.run(signature);
+        if !walk.taken.is_empty() {
+            walk.frame.locals = walk.agreed_locals();
+            walk.frame.pointers = walk.agreed_pointers();
+            walk.frame.taken = walk.taken.iter().copied().collect();
+            walk.run(signature);
+        }
         walk.accesses()
     }
 
@@ -370,7 +373,9 @@ impl<'w, 'a> Walk<'w, 'a> {
                 }
                 self.hint(at, &mut state);
                 let insn = self.code[at];
-                if let Some(access) = insn.memory(self.info)
+                let to_entry = insn.addressed().is_some_and(|operand| state.entry(&operand, 1).is_some());
+                if to_entry
+                    && let Some(access) = insn.memory(self.info)
                     && let Some(level) = state.entry(&access.operand, access.size)
                 {
                     found.push((LinkAddr(insn.address()), level, access));
