@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lazymmu_capture::{HOOKS, Need};
+use lazymmu_capture::{HOOKS, Hook, Need};
 use lazymmu_inspect::config::Setting;
 use lazymmu_inspect::plan::Plan;
 
@@ -37,9 +37,9 @@ fn plan() -> Plan {
 }
 
 /// All that a kernel can have; what `lacking` takes is missing.
-fn hooks(lacking: impl Fn(Need) -> bool) -> Types {
+fn hooks(lacking: impl Fn(&Hook) -> bool) -> Types {
     let hooks = HOOKS.iter().map(|hook| {
-        let missing = lacking(hook.need).then(|| format!("the kernel has no {}", hook.name));
+        let missing = lacking(hook).then(|| format!("the kernel has no {}", hook.name));
         let here = match (&missing, hook.need) {
             (None, _) => Here::Yes,
             (Some(_), Need::Nothing) => Here::NotNeeded,
@@ -58,7 +58,7 @@ fn good() -> Facts {
         build_id: Some("ab".to_owned()),
         object: true,
         takes_plan: false,
-        types: hooks(|need| need == Need::Nothing),
+        types: hooks(|hook| hook.need == Need::Nothing),
         options: Some((PathBuf::from("/proc/config.gz"), [Setting::On; OPTIONS.len()])),
         lockdown: Some("none".to_owned()),
         blacklist: Some(1000),
@@ -75,7 +75,12 @@ fn good() -> Facts {
 
 /// A kernel without the drop-in, and a `live` that can use the plan of it.
 fn stock() -> Facts {
-    Facts { types: hooks(|need| need != Need::Coverage), takes_plan: true, plan: Ok(plan()), ..good() }
+    Facts {
+        types: hooks(|hook| hook.name.starts_with("lazy_mmu:")),
+        takes_plan: true,
+        plan: Ok(plan()),
+        ..good()
+    }
 }
 
 /// The verdict, after what is printed has been looked at: the table and the document must tell all of it.
@@ -169,7 +174,7 @@ fn capabilities_that_are_missing_are_named() {
 
 #[test]
 fn hooks_that_only_see_more_leave_a_gap() {
-    let facts = Facts { types: hooks(|need| need == Need::Coverage), ..good() };
+    let facts = Facts { types: hooks(|hook| hook.need == Need::Coverage), ..good() };
     refused(&facts, ExitStatus::Inconclusive, "is not seen", "BTF");
 }
 
@@ -177,6 +182,8 @@ fn hooks_that_only_see_more_leave_a_gap() {
 fn a_stock_kernel_takes_the_drop_in_or_a_plan() {
     let without = Facts { takes_plan: false, ..stock() };
     refused(&without, ExitStatus::CannotTrace, "the drop-in's tracepoints", "kernel apply");
+    let blind = Facts { types: hooks(|hook| hook.need == Need::Capture), ..stock() };
+    refused(&blind, ExitStatus::CannotTrace, "sched:sched_process_exit cannot be hooked", "kernel");
     let none = Facts { plan: Err("no vmlinux".into()), ..stock() };
     refused(&none, ExitStatus::CannotTrace, "no vmlinux", "lazymmu plan");
     let off = Facts { kprobes_on: Some(false), ..stock() };

@@ -5,7 +5,7 @@ use lazymmu_capture::Need;
 use lazymmu_inspect::config::Setting;
 use lazymmu_inspect::plan::{Plan, Probe};
 
-use super::facts::{CAPABILITIES, Facts, Here, OPTIONS, Types};
+use super::facts::{CAPABILITIES, Facts, Here, HookFact, OPTIONS, Types};
 use crate::ExitStatus;
 
 /// Something that is in the way.
@@ -138,10 +138,22 @@ fn hooks(facts: &Facts, add: Add<'_>) {
             add(ExitStatus::Inconclusive, what, "use a kernel whose BTF has it");
         }
     }
-    if !facts.has_dropin() {
-        stock(facts, add);
+    if facts.has_dropin() {
+        return;
     }
+    // A plan takes the place of the drop-in's tracepoints, and of no other.
+    let own = |fact: &HookFact| fact.hook.name.starts_with(DROPIN);
+    for (fact, missing) in hooks.iter().filter(|(fact, _)| fact.hook.need == Need::Capture && !own(fact)) {
+        if let (Here::No, Some(missing)) = (fact.here, missing) {
+            let what = format!("{} cannot be hooked: {missing}", fact.hook.name);
+            add(ExitStatus::CannotTrace, what, "use a kernel that has it");
+        }
+    }
+    stock(facts, add);
 }
+
+/// How the names of the drop-in's tracepoints begin.
+const DROPIN: &str = "lazy_mmu:";
 
 /// A kernel without the drop-in.
 fn stock(facts: &Facts, add: Add<'_>) {
@@ -192,6 +204,9 @@ fn stock(facts: &Facts, add: Add<'_>) {
         let what = format!("the plan takes {wanted} open files, and this process may have {most}");
         add(ExitStatus::NotPermitted, what, "raise the limit: `ulimit -Hn` as root");
     }
+    let what =
+        "the kernel has not the drop-in's tracepoints; the sites of a plan take their place".to_owned();
+    add(ExitStatus::Inconclusive, what, "`lazymmu plan -o PLAN`, then `lazymmu live --plan PLAN`");
 }
 
 fn process(facts: &Facts, add: Add<'_>) {
