@@ -70,7 +70,10 @@ impl Probes {
         let seconds = started.elapsed().as_secs_f32();
         log::info!("{} probes were set in {seconds:.1} s", links.len());
         tuning.hurry(false);
-        let told = table.describe(refused);
+        let mut told = table.describe(refused);
+        if links.first().is_some_and(|link| link.missed().is_none()) {
+            told.blind.push("hits that the kernel skipped, which it does not count before 6.7".to_owned());
+        }
         let addresses = table.entries.iter().map(|entry| entry.at(text)).collect();
         let mut probes = Self { links, armed, tuning, told, addresses, skipped_before: 0 };
         probes.skipped_before = probes.skipped(ebpf)?;
