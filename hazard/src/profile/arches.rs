@@ -136,7 +136,9 @@ pub(super) const XEN_PV: Profile = Profile {
         },
         FlushRow {
             on: FlushOn::BatchFull,
-            source: Source::Kernel("arch/x86/xen/multicalls.c:230: 32 calls or 512 bytes of arguments"),
+            source: Source::Kernel(
+                "arch/x86/xen/multicalls.c:230: 32 calls, or 512 bytes of arguments, so that 31 stores fill it",
+            ),
         },
         // From an interrupt set_pte() is a hypercall of its own that leaves the queue alone (mmu_pv.c:343).
         FlushRow {
@@ -160,8 +162,12 @@ pub(super) const XEN_PV: Profile = Profile {
     events: &[
         event!(
             InnerLeave is_harmless,
-            "Xen counts the sections of a CPU, so an inner leave flushes and the mode stays on",
-            Source::Kernel("arch/x86/include/asm/xen/hypervisor.h:77 enter_lazy(), 6.12.117")
+            "Xen counts the sections of a CPU, so an inner leave flushes and the mode stays on; only a context switch in \
+             the inner section is a BUG",
+            Source::Kernel(
+                "arch/x86/include/asm/xen/hypervisor.h:77 enter_lazy(), :91 leave_lazy(), which \
+                 xen_start_context_switch() calls once, arch/x86/xen/enlighten_pv.c:431, 6.12.117",
+            )
         ),
         event!(
             WrongOnCpu breaks,

@@ -20,6 +20,7 @@ mod sites;
 mod stacks;
 mod stock_xen;
 mod xen;
+mod xen_batches;
 
 use lazymmu_tests::{Series, Stock};
 

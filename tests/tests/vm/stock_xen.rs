@@ -7,6 +7,7 @@ use lazymmu_tests::{Lab, Report, Stock, step_output};
 use lazymmu_vm::{Finished, Job, Step, StepStatus};
 
 use crate::shared::lazymmu;
+use crate::xen_batches;
 
 /// Where the machine has the probe plan. The name has to end so: it is compressed.
 const PLAN: &str = "/kernel.plan.zst";
@@ -43,6 +44,10 @@ fn boot() -> Result<Finished, Box<dyn std::error::Error>> {
     steps.push(lazymmu(live.into_iter().chain(clear)).into());
     let found = Step::Copy { from: "/sys/kernel/debug/lazymmu_stale/found".into(), to: "/out/found".into() };
     steps.push(found);
+    steps.extend(xen_batches::begin());
+    let record = ["record", "-o", "/out/mprotect.lmt", "--plan", PLAN, "--", "workload", "run", "mprotect"];
+    steps.push(lazymmu(record).into());
+    steps.extend(xen_batches::end("/out/flushes"));
     Ok(lab.machine(&image).under(lab.xen()?).run(&initramfs, &Job::new(steps), &mut |_| ())?)
 }
 
@@ -81,4 +86,13 @@ fn live_proves_it() {
     assert_eq!(finding["example"]["seen"]["decoded"]["kind"], "present", "{finding:#}");
     assert_eq!(raw("seen"), raw("memory"), "{finding:#}");
     assert_eq!(report.number("/losses/total"), 0);
+}
+
+/// The stores are those of `xen_ptep_modify_prot_commit`, at its exit.
+#[test]
+fn batches_are_those_of_the_kernel() {
+    let step = &run().steps[3];
+    assert_eq!(step.status, StepStatus::Exit(0), "{}", step_output(step));
+    let file = |name: &str| run().files[Path::new(name)].as_slice();
+    xen_batches::compare(file("mprotect.lmt"), file("flushes"));
 }

@@ -8,9 +8,11 @@ use lazymmu_vm::{SignalWhen, Step};
 use serde_json::Value;
 
 use crate::shared::{Plan, Run, Runs, lazymmu};
+use crate::xen_batches;
 
 static ZAP: Runs = Runs::new();
 static FORK: Runs = Runs::new();
+static BATCHES: Runs = Runs::new();
 
 fn live<'a>(trace: &'a str, workload: &'a str) -> lazymmu_vm::Command {
     lazymmu(["live", "--format", "json", "--record", trace, "--", "workload", "run", workload])
@@ -32,6 +34,16 @@ fn fork() -> &'static Run {
             .signal(2, SignalWhen::Says("found rmw-pending".into(), Duration::from_secs(1)))
             .limit(Duration::from_mins(1));
         Plan::new().under_xen().with_debug_info().step(survive).run_as("live", live)
+    })
+}
+
+/// A workload that queues many stores, with the kernel's own tracepoint for the queue on.
+fn batches() -> &'static Run {
+    let record = ["record", "-o", "/out/mprotect.lmt", "--", "workload", "run", "mprotect"];
+    BATCHES.get(Series::V6_12, || {
+        let plan = xen_batches::begin().into_iter().fold(Plan::new().under_xen(), Plan::step);
+        let plan = plan.run_as("record", lazymmu(record));
+        xen_batches::end("/out/flushes").into_iter().fold(plan, Plan::step)
     })
 }
 
@@ -110,4 +122,12 @@ fn replay_says_what_live_said() {
         let replayed = run.replay(trace);
         assert!(run.step("live").stdout == replayed.stdout, "{}", step_output(run.step("live")));
     }
+}
+
+/// The stores of each batch by our records, and by what the kernel says that it sends to the hypervisor.
+#[test]
+fn batches_are_those_of_the_kernel() {
+    let run = batches();
+    run.expect_exit("record", 0);
+    xen_batches::compare(run.file("mprotect.lmt"), run.file("flushes"));
 }

@@ -91,6 +91,10 @@ pub(super) fn run(tally: &mut Tally, variants: bool) {
         }
     }
     for (series, image, plan, module) in STOCK {
+        if series == stock::Series::V6_12Full && !variants {
+            skip(tally, &mut cargo, module, "it takes a large package and a minute or two; --vm all has it");
+            continue;
+        }
         stock_kernel(tally, &mut cargo, &binaries, (series, image, plan, module));
     }
     match tally.check("Xen", xen::find) {
@@ -100,7 +104,7 @@ pub(super) fn run(tally: &mut Tally, variants: bool) {
         Some(None) => skip(tally, &mut cargo, XEN, "Xen is fetched with apt, and this is not Debian"),
         None => skip(tally, &mut cargo, XEN, "there is no Xen"),
     }
-    if let Some(stock) = stock::in_cache_of(stock::Series::V6_12Full) {
+    if let Some(stock) = stock::in_cache_of(stock::Series::V6_12Full).filter(|_| variants) {
         match tally.check("module with a bug", || module::ensure(&stock)) {
             Some(module) => {
                 cargo.env("LAZYMMU_VM_STALE_MODULE", module);

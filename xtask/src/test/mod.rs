@@ -31,7 +31,7 @@ enum Machines {
     /// The dev kernels of every series, and a stock kernel; they are built and fetched if missing
     #[default]
     Usual,
-    /// The variants of dev kernels as well
+    /// The variants of dev kernels, and a stock kernel under Xen, as well
     All,
     /// None: these tests are skipped
     None,
