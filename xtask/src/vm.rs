@@ -1,7 +1,7 @@
 //! `cargo xtask vm`: one lazymmu command in a virtual machine, as if it ran here.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -86,12 +86,22 @@ fn kernel(args: &Args) -> Result<(PathBuf, Option<KernelDirectory>)> {
     Ok((directory.boot_image(), Some(directory)))
 }
 
-/// The boot image of a stock kernel; its plan goes into the machine.
-fn stock_kernel(series: stock::Series, binaries: &Binaries, initramfs: &mut Initramfs) -> Result<PathBuf> {
+/// The boot image of a stock kernel; its plan goes into the machine, and its modules, which the steps load.
+fn stock_kernel(
+    series: stock::Series,
+    binaries: &Binaries,
+    initramfs: &mut Initramfs,
+    steps: &mut Vec<Step>,
+) -> Result<PathBuf> {
     let stock = stock::ensure(series)?.context("failed to fetch a stock kernel: this is not Debian")?;
     match plan::ensure_for(binaries, series, &stock) {
         Ok(plan) => initramfs.add_file("/kernel.plan.zst", &plan, 0o644)?,
         Err(error) => eprintln!("vm: there will be no plan: {error:#}"),
+    }
+    for module in stock::modules(series)? {
+        let place = Path::new("/").join(module.file_name().unwrap_or_default());
+        initramfs.add_file(&place, &module, 0o644)?;
+        steps.push(Step::Module(place));
     }
     Ok(stock.image)
 }
@@ -111,8 +121,9 @@ fn run_in_machine(args: &Args) -> Result<ExitCode> {
     let binaries = Binaries::build()?;
     let mut initramfs = Initramfs::new(&binaries.init())?;
     initramfs.add_file("/bin/lazymmu", &binaries.lazymmu(), 0o755)?;
+    let mut steps = Vec::new();
     let (image, directory) = match args.stock {
-        Some(series) => (stock_kernel(series, &binaries, &mut initramfs)?, None),
+        Some(series) => (stock_kernel(series, &binaries, &mut initramfs, &mut steps)?, None),
         None => kernel(args)?,
     };
     if let Some(directory) = directory.filter(|_| args.debug_info) {
@@ -126,7 +137,6 @@ fn run_in_machine(args: &Args) -> Result<ExitCode> {
         Some(_) => Accelerator::Tcg,
         None => accelerator(&image, &binaries)?,
     };
-    let mut steps = Vec::new();
     if args.hide_btf {
         steps.push(hide_btf());
     }
@@ -168,7 +178,7 @@ fn run_in_machine(args: &Args) -> Result<ExitCode> {
 }
 
 /// The best accelerator that works here.
-pub(crate) fn accelerator(image: &std::path::Path, binaries: &Binaries) -> Result<Accelerator> {
+pub(crate) fn accelerator(image: &Path, binaries: &Binaries) -> Result<Accelerator> {
     let initramfs = Initramfs::new(&binaries.init())?;
     Ok(Accelerator::detect(image, &initramfs, &paths::cache()?.join("accelerator")))
 }
