@@ -138,6 +138,21 @@ mod sites_of_7 {
     }
 }
 
+/// As above.
+mod sites_of_6_12 {
+    use super::*;
+
+    #[test]
+    fn tell_what_the_drop_in_tells() {
+        sites::recall::accesses_are_the_same(Series::V6_12);
+    }
+
+    #[test]
+    fn tell_of_the_same_sections() {
+        sites::recall::sections_are_the_same(Series::V6_12);
+    }
+}
+
 /// A dev kernel without the drop-in, traced by its plan alone; `cargo xtask test --vm all` builds one.
 mod bare_7 {
     use super::*;
