@@ -43,7 +43,12 @@ impl Attached {
                 continue;
             }
             match load(program(ebpf, hook.program)?, hook, &btf) {
-                Ok(verified_instructions) => loaded.push(LoadedHook { hook, verified_instructions }),
+                Ok(verified_instructions) => {
+                    if let Some(count) = verified_instructions {
+                        log::info!("the verifier looked at {count} instructions of {}", hook.program);
+                    }
+                    loaded.push(LoadedHook { hook, verified_instructions });
+                }
                 Err(source) if hook.need == Need::Capture => return Err(Error::load(hook.program, source)),
                 Err(source) => {
                     *missing = Some(format!("the kernel does not load its program: {}", short(&source)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
-use lazymmu_abi::{Kind, Record, Scope, Settings, SiteSettings};
+use lazymmu_abi::{Deferral, Kind, Record, Scope, Settings, SiteSettings};
 use lazymmu_inspect::plan::Plan as ProbePlan;
 use lazymmu_trace::{Kernel, Plan};
 use tokio::time::{Instant, sleep_until};
@@ -42,11 +42,34 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Which accesses are emitted.
     pub scope: Scope,
+    /// For [`Scope::Suspects`]: what the programs must know of each operation.
+    pub deferral: &'static Deferral,
+    /// For [`Scope::Suspects`]: how many entries may be pending at one time, a power of two. More are counted as lost.
+    pub pending: u32,
+    /// Whether records have call stacks.
+    pub stacks: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ring_bytes: 16 << 20, scope: Scope::Sections }
+        Self {
+            ring_bytes: 16 << 20,
+            scope: Scope::Sections,
+            deferral: &Deferral::UNKNOWN,
+            pending: 1 << 16,
+            stacks: true,
+        }
+    }
+}
+
+impl Options {
+    /// Entries are kept in sets of so many: `WAYS` of `pending` in `probe-ebpf`.
+    const WAYS: u32 = 4;
+
+    /// How many sets there are.
+    pub(crate) fn pending_sets(&self) -> u32 {
+        let sets = (self.pending / Self::WAYS).clamp(1, 1 << 20).next_power_of_two();
+        if self.scope == Scope::Suspects { sets } else { 1 }
     }
 }
 
@@ -99,10 +122,13 @@ impl Capture {
         }
         let layout = Layout::new(bytes, least, kernel::online_cpus());
         let kernel::Checked { offsets, settings, missing, sites, stores } =
-            kernel::check(options.scope, layout, plan.is_some())?;
+            kernel::check(&options, layout, plan.is_some())?;
         let table = plan.map(|plan| Table::of(plan, stores));
         let mut loader = EbpfLoader::new();
         loader.override_global(Settings::GLOBAL, settings.as_bytes(), true);
+        loader.override_global(Deferral::GLOBAL, options.deferral.as_bytes(), true);
+        loader.map_max_entries("PENDING", options.pending_sets());
+        loader.map_max_entries("HELD", options.pending_sets() * Options::WAYS);
         if let (Some(table), Some(sites)) = (&table, &sites) {
             loader.override_global(SiteSettings::GLOBAL, sites.settings.as_bytes(), true);
             loader.map_max_entries(probes::SITES, table.len().max(1));
@@ -116,11 +142,6 @@ impl Capture {
                 log::info!("the verifier's log:\n{log}");
             }
         })?;
-        for LoadedHook { hook, verified_instructions } in &attached.loaded {
-            if let Some(count) = verified_instructions {
-                log::info!("the verifier looked at {count} instructions of {}", hook.program);
-            }
-        }
         if let (Some(table), Some(sites)) = (&table, sites) {
             attached.probes = Some(Probes::new(&mut ebpf, table, sites.text).inspect_err(|error| {
                 if let Some(log) = error.verifier_log() {

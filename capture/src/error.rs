@@ -96,6 +96,16 @@ pub enum Error {
         /// Bytes of a page.
         least: u32,
     },
+    /// What suspects are cannot be told where the mode is also a state of each CPU.
+    #[error(
+        "start the capture: on a Xen PV guest every access must be compared with the mode of its CPU, so there are no suspects; use --capture sections"
+    )]
+    SuspectsOfCpus,
+    /// Probes of instructions tell all.
+    #[error(
+        "start the capture: suspects can only be told from the drop-in's tracepoints, not from a probe plan; use --capture sections"
+    )]
+    SuspectsOfSites,
     /// The object could not be read, or its maps not be made.
     #[error("start the capture: load the eBPF object: {}; {}", chain(.0), FEATURES)]
     Object(#[source] Box<aya::EbpfError>),
@@ -174,7 +184,7 @@ impl Error {
             | Error::Object(_)
             | Error::Load { .. }
             | Error::Attach { .. } => Class::Untraceable,
-            Error::RingSize { .. } => Class::Usage,
+            Error::RingSize { .. } | Error::SuspectsOfCpus | Error::SuspectsOfSites => Class::Usage,
             Error::Map { .. } | Error::Mismatch(_) | Error::Item(_) | Error::Io { .. } => Class::Internal,
         }
     }
@@ -213,13 +223,14 @@ impl Error {
     }
 }
 
-/// The kernel says EPERM where the process lacks privilege in spite of its capabilities, as in a container.
+/// The kernel says EPERM where the process lacks privilege in spite of its capabilities, as in a container. EACCES is what
+/// the verifier says of a program.
 fn refused(error: &(dyn std::error::Error + 'static), what: &str) -> Option<Error> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if error
             .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+            .is_some_and(|error| error.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error()))
         {
             return Some(Error::NotPermitted { reason: format!("the kernel refused to {what}") });
         }

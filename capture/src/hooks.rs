@@ -324,6 +324,8 @@ mod tests {
         wake_step: 0,
         instruction: 128,
         ring_mask: 0,
+        pending_mask: 0,
+        stacks: 1,
         reserved: 0,
         schedule: Code { start: 0, len: 0 },
         exit: Code { start: 0, len: 0 },

@@ -17,7 +17,7 @@ use lazymmu_trace::Kernel;
 
 use crate::hooks::Accesses;
 use crate::rings::Layout;
-use crate::{Error, Hook, hooks, sites};
+use crate::{Error, Hook, Options, hooks, sites};
 
 /// Bits of the capability sets (include/uapi/linux/capability.h).
 const CAP_SYS_ADMIN: u32 = 21;
@@ -70,16 +70,23 @@ const SCHEDULE: &str = "__schedule";
 const EXIT: &str = "do_exit";
 
 /// Says why this process cannot capture on this kernel, or what the programs must know.
-pub(crate) fn check(scope: Scope, layout: Layout, plan: bool) -> Result<Checked, Error> {
+pub(crate) fn check(options: &Options, layout: Layout, plan: bool) -> Result<Checked, Error> {
     if let Ok(status) = fs::read_to_string("/proc/self/status") {
         check_capabilities(&status)?;
     }
     let btf = btf()?;
     let offsets = Offsets::find(&btf)?;
     let code = codes();
-    let settings = Settings { schedule: code(SCHEDULE), exit: code(EXIT), ..offsets.settings(scope, layout) };
+    let settings =
+        Settings { schedule: code(SCHEDULE), exit: code(EXIT), ..offsets.settings(options, layout) };
     let accesses = Accesses::of(plan, is_xen_pv_guest());
     let missing = hooks::check(&btf, &settings, accesses)?;
+    if options.scope == Scope::Suspects && plan {
+        return Err(Error::SuspectsOfSites);
+    }
+    if options.scope == Scope::Suspects && is_xen_pv_guest() {
+        return Err(Error::SuspectsOfCpus);
+    }
     if let Ok(lockdown) = fs::read_to_string("/sys/kernel/security/lockdown") {
         check_lockdown(&lockdown)?;
     }
@@ -125,7 +132,7 @@ fn sites(btf: &Btf) -> Result<Sites, Error> {
 /// If the type information is damaged, or of no kernel that this crate knows.
 pub fn examine(btf: &Btf) -> Result<Vec<(&'static Hook, Option<String>)>, Error> {
     let least = page_size();
-    let settings = Offsets::find(btf)?.settings(Scope::Sections, Layout::new(least, least, 1));
+    let settings = Offsets::find(btf)?.settings(&Options::default(), Layout::new(least, least, 1));
     hooks::reasons(btf, &settings)
 }
 
@@ -184,17 +191,19 @@ impl Offsets {
     }
 
     /// What the programs are told.
-    pub(crate) fn settings(self, scope: Scope, layout: Layout) -> Settings {
+    pub(crate) fn settings(self, options: &Options, layout: Layout) -> Settings {
         let (enable_count, pause_count) = self.state.unwrap_or((Settings::NO_OFFSET, Settings::NO_OFFSET));
         let instruction = self.instruction.unwrap_or(Settings::NO_OFFSET);
         Settings {
-            scope: scope as u32,
+            scope: options.scope as u32,
             enable_count,
             pause_count,
             pid: self.pid,
             wake_step: layout.wake_step(),
             instruction,
             ring_mask: layout.mask(),
+            pending_mask: options.pending_sets() - 1,
+            stacks: options.stacks.into(),
             reserved: 0,
             schedule: Code::default(),
             exit: Code::default(),
@@ -254,8 +263,8 @@ fn highest_in(list: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::{Layout, Offsets, check_capabilities, check_lockdown, highest_in};
-    use crate::{Class, Error};
-    use lazymmu_abi::{Scope, Settings};
+    use crate::{Class, Error, Options};
+    use lazymmu_abi::Settings;
 
     fn status(effective: u64) -> String {
         format!("Name:\tcat\nCapPrm:\tffffffffffffffff\nCapEff:\t{effective:016x}\nCapBnd:\t0\n")
@@ -292,12 +301,12 @@ mod tests {
     #[test]
     fn a_kernel_without_counters_gives_no_offsets() {
         let old = Offsets { state: None, pid: 1000, instruction: None };
-        let settings = old.settings(Scope::Sections, Layout::new(4096, 4096, 1));
+        let settings = old.settings(&Options::default(), Layout::new(4096, 4096, 1));
         assert_eq!((settings.enable_count, settings.pause_count), (Settings::NO_OFFSET, Settings::NO_OFFSET));
         assert_eq!(settings.instruction, Settings::NO_OFFSET);
         assert_eq!(old.by_name().len(), 1);
         let new = Offsets { state: Some((2000, 2001)), pid: 1000, instruction: Some(128) };
-        assert_eq!(new.settings(Scope::All, Layout::new(4096, 4096, 1)).pause_count, 2001);
+        assert_eq!(new.settings(&Options::default(), Layout::new(4096, 4096, 1)).pause_count, 2001);
         assert_eq!(new.by_name()["pt_regs.ip"], 128);
         assert_eq!(new.by_name()["task_struct.lazy_mmu_state.enable_count"], 2000);
     }

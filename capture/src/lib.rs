@@ -36,6 +36,6 @@ pub use error::{Class, Error};
 pub use hooks::{HOOKS, Hook, Need, Place};
 pub use item::{Item, Stack};
 pub use kernel::examine;
-pub use lazymmu_abi::Scope;
+pub use lazymmu_abi::{Deferral, Scope};
 pub use loss::Totals;
 pub use object::has_object;

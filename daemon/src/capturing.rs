@@ -104,9 +104,16 @@ impl Session {
         let scope = match args.scope {
             Scope::Sections => lazymmu_capture::Scope::Sections,
             Scope::All => lazymmu_capture::Scope::All,
+            Scope::Suspects => lazymmu_capture::Scope::Suspects,
+        };
+        let options = Options {
+            ring_bytes: args.ring_size,
+            scope,
+            deferral: lazymmu_hazard::profile::deferral(),
+            pending: args.pending,
+            stacks: !args.no_stacks,
         };
         let started = clock_gettime(ClockId::Monotonic);
-        let options = Options { ring_bytes: args.ring_size, scope };
         let capture = match probing::plan(args)? {
             Some(plan) => Capture::open_plan(options, &plan),
             None => Capture::open(options),
@@ -409,6 +416,7 @@ fn header(capture: &Capture, started: Timespec, args: &CaptureArgs) -> Header {
             level: match args.scope {
                 Scope::Sections => "sections",
                 Scope::All => "all",
+                Scope::Suspects => "suspects",
             }
             .to_owned(),
             ring_bytes: u64::from(args.ring_size),

@@ -292,8 +292,17 @@ pub struct ExplainArgs {
 #[derive(Debug, Args)]
 pub struct CaptureArgs {
     /// Which accesses to record.
-    #[arg(long, value_enum, default_value_t = Scope::Sections)]
+    #[arg(long = "capture", alias = "scope", value_enum, value_name = "LEVEL", default_value_t = Scope::Sections)]
     pub scope: Scope,
+
+    /// With --capture suspects: how many entries may be pending at one time in all sections; a power of two (K, M).
+    /// More are counted as lost.
+    #[arg(long, value_name = "ENTRIES", default_value = "64K", value_parser = parse_entries)]
+    pub pending: u32,
+
+    /// Take no call stacks. That is cheaper, and findings then name one function of each side.
+    #[arg(long)]
+    pub no_stacks: bool,
 
     /// Size of the ring buffers between the kernel and lazymmu, together; a power of two, from a page to 1G (K, M, G).
     #[arg(long, value_name = "SIZE", default_value = "16M", value_parser = parse_size)]
@@ -431,6 +440,8 @@ pub enum Scope {
     Sections,
     /// Every access of every task, inside a section or not.
     All,
+    /// Of the accesses inside a section only what comes upon a pending write, and that write; the rest is counted.
+    Suspects,
 }
 
 /// The form of a report.
@@ -483,7 +494,23 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
+fn parse_entries(text: &str) -> Result<u32, String> {
+    let entries = parse_number(text)?;
+    if !entries.is_power_of_two() || !(4..=1 << 22).contains(&entries) {
+        return Err("not a power of two from 4 to 4M".to_owned());
+    }
+    Ok(entries)
+}
+
 fn parse_size(text: &str) -> Result<u32, String> {
+    let size = parse_number(text)?;
+    if !size.is_power_of_two() || size < 4096 {
+        return Err("not a power of two of at least 4096 bytes".to_owned());
+    }
+    Ok(size)
+}
+
+fn parse_number(text: &str) -> Result<u32, String> {
     let (digits, shift) = match text.char_indices().last() {
         Some((at, 'K' | 'k')) => (&text[..at], 10),
         Some((at, 'M' | 'm')) => (&text[..at], 20),
@@ -491,9 +518,5 @@ fn parse_size(text: &str) -> Result<u32, String> {
         _ => (text, 0),
     };
     let number: u32 = digits.parse().map_err(|_| "not a size such as 4096, 64K or 32M".to_owned())?;
-    let size = number.checked_mul(1 << shift).ok_or("larger than 4 GiB")?;
-    if !size.is_power_of_two() || size < 4096 {
-        return Err("not a power of two of at least 4096 bytes".to_owned());
-    }
-    Ok(size)
+    Ok(number.checked_mul(1 << shift).ok_or("larger than 4 GiB")?)
 }

@@ -1,9 +1,11 @@
 //! The state machine: one record at a time.
 //!
 //! Nothing here knows a rule or an architecture: it keeps the sections and the pending writes. What is shown to the rules
-//! is in `judge`, what is forgotten when records are missing in `doubt`, what others may look at in `look`.
+//! is in `judge`, what is forgotten when records are missing in `doubt`, what comes late or not at all because the kernel
+//! side kept it back in `held`, what others may look at in `look`.
 
 mod doubt;
+mod held;
 mod judge;
 mod look;
 #[cfg(test)]
@@ -11,7 +13,7 @@ mod tests;
 
 pub use look::Waiting;
 
-use lazymmu_abi::{Context, Kind, Op, Record};
+use lazymmu_abi::{Context, Flags, Kind, Op, Record};
 use rustc_hash::FxHashMap;
 
 use self::judge::Met;
@@ -48,6 +50,8 @@ pub struct Engine {
     losses: Losses,
     gaps: Vec<Gap>,
     start: Option<Nanos>,
+    /// The time of the record at hand.
+    now: Nanos,
 }
 
 impl Engine {
@@ -69,6 +73,7 @@ impl Engine {
             losses: Losses::default(),
             gaps: Vec::new(),
             start: None,
+            now: Nanos(0),
         }
     }
 
@@ -76,9 +81,13 @@ impl Engine {
     #[inline]
     pub fn process(&mut self, record: &Record) {
         self.start.get_or_insert(Nanos(record.time));
+        self.now = Nanos(record.time);
         self.statistics.records += 1;
         self.statistics.count_kind(record.kind);
         match Kind::try_from(record.kind) {
+            Ok(kind @ (Kind::Write | Kind::Rmw)) if record.flags & Flags::HELD != 0 => {
+                self.held(kind, record);
+            }
             Ok(kind @ (Kind::Read | Kind::Write | Kind::Rmw)) => self.access(kind, record),
             Ok(Kind::Section) => self.section(record),
             Ok(Kind::Switch) => self.switched(record),
@@ -211,6 +220,11 @@ impl Engine {
             self.cpus.heard(cpu);
         }
         let open = self.find(task, cpu);
+        if let Some(id) = open
+            && record.entry != 0
+        {
+            self.left_out(id, record);
+        }
         let before = open.map(|id| self.sections.get(id).mode);
         let step = section::step(before, op, counters);
         if let (Some(id), Some(before), Some(told)) = (open, before, counters)
@@ -256,6 +270,7 @@ impl Engine {
                 let opener = if entered { StackId(record.stack) } else { StackId::NONE };
                 let id = self.sections.open(task, cpu, step.mode, opener);
                 self.sections.get(id).story = Story { counters: counters.is_some(), ..Story::default() };
+                self.sections.get(id).emptied(self.now);
             }
         }
     }
@@ -432,6 +447,9 @@ impl Engine {
     fn exited(&mut self, record: &Record) {
         let task = TaskId::of(record);
         if let Some(id) = self.find(task, CpuId(record.cpu)) {
+            if record.entry != 0 {
+                self.left_out(id, record);
+            }
             let section = self.view(id);
             self.happened(record, Event::Exited { section });
             self.drop_writes(id);
@@ -454,7 +472,8 @@ impl Engine {
         for write in self.sections.get(id).writes.drain(..) {
             entries += self.pending.remove(write) as u64;
         }
-        entries
+        let now = self.now;
+        entries + self.sections.get(id).emptied(now)
     }
 
     /// The same where it is not known whether they are in memory.
@@ -462,12 +481,22 @@ impl Engine {
         for write in self.sections.get(id).writes.drain(..) {
             self.pending.forget(write);
         }
+        let now = self.now;
+        self.sections.get(id).emptied(now);
     }
 
     /// What the section has pending is in memory now, but only on these profiles.
     fn settle(&mut self, id: SectionId, profiles: ProfileMask) {
-        for write in &self.sections.get(id).writes {
+        let now = self.now;
+        let section = self.sections.get(id);
+        for write in &section.writes {
             self.pending.settle(*write, profiles);
+        }
+        // Of what is told late, this was before.
+        match section.settled.iter_mut().find(|(_, settled)| *settled == profiles) {
+            Some((last, _)) => *last = now,
+            None if profiles.is_empty() => {}
+            None => section.settled.push((now, profiles)),
         }
     }
 }

@@ -7,8 +7,9 @@ use lazymmu_abi::Op;
 use rustc_hash::FxHashMap;
 
 use crate::pending::WriteId;
+use crate::profile::ProfileMask;
 use crate::section::{Effect, Mode, Step, Trust};
-use crate::types::{CpuId, StackId, TaskId, TaskName};
+use crate::types::{CpuId, Nanos, StackId, TaskId, TaskName};
 
 /// An open section (the outermost of the task).
 #[derive(Debug)]
@@ -28,6 +29,14 @@ pub(crate) struct Section {
     pub(crate) switched_out: bool,
     /// Whether it may have run elsewhere since its last call.
     pub(crate) away: bool,
+    /// Entries pending of which no record tells, and how many of them a record has told of late.
+    pub(crate) left_out: u64,
+    /// See there.
+    pub(crate) told_late: u64,
+    /// When the queue was last empty, or what is in it forgotten.
+    pub(crate) since: Nanos,
+    /// What settled for some profiles since, and when last.
+    pub(crate) settled: Vec<(Nanos, ProfileMask)>,
     /// Whether it did so without a word, so that calls are missing and nobody knows whether it is still inside.
     pub(crate) strayed: bool,
 }
@@ -70,6 +79,16 @@ impl Section {
     #[inline]
     pub(crate) fn is_on(&self) -> bool {
         self.mode.active() && !self.strayed
+    }
+
+    /// The queue is empty from here on, or nothing is known of it. Returns how many entries of it no record told.
+    #[inline]
+    pub(crate) fn emptied(&mut self, now: Nanos) -> u64 {
+        self.since = now;
+        self.settled.clear();
+        let untold = self.left_out.saturating_sub(self.told_late);
+        (self.left_out, self.told_late) = (0, 0);
+        untold
     }
 
     /// Takes note of a record of the task. Returns false if the task is on another CPU now and no record told that it
@@ -121,6 +140,11 @@ impl Sections {
         Some(SectionId(index))
     }
 
+    /// The task's open section, wherever it was last seen.
+    pub(crate) fn of(&self, task: TaskId) -> Option<SectionId> {
+        self.by_task.get(&task).map(|index| SectionId(*index))
+    }
+
     pub(crate) fn has(&self, task: TaskId) -> bool {
         self.by_task.contains_key(&task)
     }
@@ -147,6 +171,10 @@ impl Sections {
                 cpu,
                 switched_out: false,
                 away: false,
+                left_out: 0,
+                told_late: 0,
+                since: Nanos(0),
+                settled: Vec::new(),
                 strayed: false,
             });
             self.store.len() - 1

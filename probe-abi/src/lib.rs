@@ -17,7 +17,7 @@ mod stack;
 
 pub use counters::{Counters, KINDS, RUNNERS};
 pub use op::{Kind, Level, Op, OpInfo, UnknownCode};
-pub use record::{Context, Flags, Record};
-pub use settings::{Code, MAX_RINGS, Scope, Settings};
+pub use record::{Context, Flags, LeftOut, Record};
+pub use settings::{Code, Deferral, MAX_RINGS, Scope, Settings};
 pub use site::{REGISTER_WORDS, Site, SiteSettings};
 pub use stack::{HOOK_FRAMES, STACK_FRAMES, StackHash, StackItem};

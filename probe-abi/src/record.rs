@@ -17,6 +17,11 @@
 /// | `TaskName` | name, bytes 0 to 7 | name, bytes 8 to 15 | 0 | 0 |
 /// | `Lost` | 0 | how many records | 0 | 0 |
 ///
+/// The `entry` of a `Section` or `TaskExit` may hold a [`LeftOut`]; it is 0 where every access has its record.
+///
+/// A `Write` or `Rmw` with [`Flags::HELD`] was kept back in the kernel until something came upon its entry. Its `time`
+/// is that of what came, before which it stands; `memory` is the time of its own hook.
+///
 /// [`Flags::VALUE`] and [`Flags::MEMORY`] say whether `value` and `memory` are known at all.
 ///
 /// A `Lost` stands where the loss was noticed: what is missing lies between the record before it on that CPU
@@ -77,6 +82,46 @@ impl Flags {
     pub const VALUE: u8 = 1 << 2;
     /// [`Record::memory`] is known.
     pub const MEMORY: u8 = 1 << 3;
+    /// The record was kept back, and [`Record::memory`] is the time of its hook.
+    pub const HELD: u8 = 1 << 4;
+}
+
+/// What a task did in a section since its last record of the mode and has no record of, packed into one word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Accesses while the mode was on.
+    pub accesses: u32,
+    /// Entries that they changed.
+    pub changed: u32,
+    /// Entries that were written and whose store may wait, each once. Those of records that came later with
+    /// [`Flags::HELD`] are among them.
+    pub pending: u32,
+}
+
+impl LeftOut {
+    /// The most that each count can be. Who has counted so far leaves nothing more out.
+    pub const MOST: u32 = (1 << Self::BITS) - 1;
+
+    const BITS: u32 = 21;
+
+    /// As one word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn packed(self) -> u64 {
+        self.accesses as u64 | (self.changed as u64) << Self::BITS | (self.pending as u64) << (2 * Self::BITS)
+    }
+
+    /// From one word.
+    #[inline]
+    #[must_use]
+    pub const fn of(word: u64) -> Self {
+        let most = Self::MOST as u64;
+        Self {
+            accesses: (word & most) as u32,
+            changed: (word >> Self::BITS & most) as u32,
+            pending: (word >> (2 * Self::BITS) & most) as u32,
+        }
+    }
 }
 
 /// In what context the CPU ran, with the numbers of the kernel's `interrupt_context_level()`
@@ -123,5 +168,22 @@ impl Record {
     #[must_use]
     pub const fn known_memory(&self) -> Option<u64> {
         if self.flags & Flags::MEMORY != 0 { Some(self.memory) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LeftOut;
+
+    #[test]
+    fn what_was_left_out_survives_the_word() {
+        let most = LeftOut::MOST;
+        for (accesses, changed, pending) in
+            [(0, 0, 0), (1, 2, 3), (most, 0, most), (0, most, 1), (most, most, most)]
+        {
+            let left_out = LeftOut { accesses, changed, pending };
+            assert_eq!(LeftOut::of(left_out.packed()), left_out);
+        }
+        assert_eq!(LeftOut::default().packed(), 0);
     }
 }

@@ -22,6 +22,10 @@ pub struct Settings {
     pub instruction: u32,
     /// The ring of a CPU is its number under this mask: how many rings there are, a power of two, less one.
     pub ring_mask: u32,
+    /// For [`Scope::Suspects`]: the sets of places for pending entries, a power of two, less one.
+    pub pending_mask: u32,
+    /// Whether records have call stacks: 0 or 1.
+    pub stacks: u32,
     /// Zero.
     pub reserved: u32,
     /// The function in which the tracepoint `sched_switch` is.
@@ -42,7 +46,7 @@ pub struct Code {
     pub len: u64,
 }
 
-const _: () = assert!(size_of::<Settings>() == 64);
+const _: () = assert!(size_of::<Settings>() == 72);
 
 /// The most rings that there can be.
 pub const MAX_RINGS: u32 = 16;
@@ -63,4 +67,27 @@ pub enum Scope {
     Sections = 0,
     /// Every access.
     All = 1,
+    /// Of those of a task that is in a section: what comes upon a pending write, and that write. The rest is counted.
+    Suspects = 2,
+}
+
+/// The global `DEFERRAL` of the eBPF object, by the byte of an operation: what the programs must know of each to tell
+/// with [`Scope::Suspects`] what may do harm. Bits are profiles, whichever they are.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::IntoBytes, zerocopy::Immutable))]
+pub struct Deferral {
+    /// Where its store waits in a queue, in order or not. [`Deferral::COUNTED`]: by the written contract.
+    pub waits: [u8; 256],
+    /// Where it looks at memory although the queue of its own section has something for the entry.
+    pub sees: [u8; 256],
+}
+
+impl Deferral {
+    /// The name of the global in the object.
+    pub const GLOBAL: &str = "DEFERRAL";
+    /// The bit of [`Deferral::waits`] that is no profile.
+    pub const COUNTED: u8 = 1 << 7;
+    /// Nothing is known: every access is told that comes upon a pending write, and every write may wait.
+    pub const UNKNOWN: Self = Self { waits: [0xff; 256], sees: [0xff; 256] };
 }

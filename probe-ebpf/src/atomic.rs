@@ -28,6 +28,36 @@ pub(crate) unsafe fn swap(word: *mut u64, value: u64) -> u64 {
     value
 }
 
+/// Puts a value into a word if that has the expected one, and returns what was there.
+///
+/// # Safety
+///
+/// As for [`add`].
+#[inline(always)]
+pub(crate) unsafe fn compare_and_swap(word: *mut u64, expected: u64, value: u64) -> u64 {
+    let mut found = expected;
+    // SAFETY: the caller's promise; one instruction that writes nothing else. It compares with r0 and leaves there what
+    // it found.
+    unsafe {
+        asm!("r0 = cmpxchg_64({word} + 0, r0, {value})", word = in(reg) word, value = in(reg) value, inout("r0") found);
+    };
+    found
+}
+
+/// The same number. The compiler forgets what it knows of it, so that a comparison is left for the verifier to see.
+#[inline(always)]
+pub(crate) fn opaque(mut number: u64) -> u64 {
+    // SAFETY: nothing happens.
+    unsafe { asm!("{0} = {0}", inout(reg) number) };
+    number
+}
+
+/// 1 if the number is 0, else 0, without a branch: the verifier follows each branch by itself.
+#[inline(always)]
+pub(crate) fn is_zero(number: u64) -> u64 {
+    (number | opaque(number.wrapping_neg())) >> 63 ^ 1
+}
+
 /// A flag that the first program to ask for it gets.
 #[repr(transparent)]
 pub(crate) struct Once(core::cell::UnsafeCell<u64>);

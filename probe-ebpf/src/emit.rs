@@ -14,7 +14,7 @@ use aya_ebpf::helpers::generated::bpf_ringbuf_query;
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use lazymmu_abi::{Counters, Flags, KINDS, Kind, RUNNERS, Record, StackItem};
 
-use crate::atomic::{add, swap};
+use crate::atomic::{add, opaque, swap};
 use crate::maps::{self, COUNTERS, RINGS, Ring};
 use crate::stack::{SLOTS, Slot};
 use crate::task;
@@ -39,8 +39,13 @@ pub(crate) struct Hit {
 #[inline(always)]
 pub(crate) fn during(slot: Slot, work: impl FnOnce(Hit)) {
     let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
-    // SAFETY: `counters` is this CPU's whole value of the map, and there is a place for each slot.
-    let running = unsafe { &raw mut (*counters).running[slot as usize] };
+    // There is a place for each slot; the verifier wants to see that.
+    let slot = opaque(slot as u64) as usize;
+    if slot >= RUNNERS {
+        return;
+    }
+    // SAFETY: `counters` is this CPU's whole value of the map.
+    let running = unsafe { &raw mut (*counters).running[slot] };
     // SAFETY: as above. The exchange is a barrier: the time is later than when user space can see this.
     unsafe { swap(running, Counters::STARTING) };
     let time = now();
@@ -78,6 +83,23 @@ impl Hit {
         self.output(item, Kind::Stack)
     }
 
+    /// When it happened.
+    #[inline(always)]
+    pub(crate) fn time(self) -> u64 {
+        self.time
+    }
+
+    /// Counts a record that cannot be made.
+    #[inline(always)]
+    pub(crate) fn lose(self, kind: Kind) {
+        let Some(kind) = slot(kind) else { return };
+        // SAFETY: `counters` is this CPU's whole value of the map, and `kind` is below KINDS.
+        unsafe {
+            add(&raw mut (*self.counters).produced[kind], 1);
+            lose(self.counters, kind);
+        }
+    }
+
     /// Counts that something is missing that cannot be told as a number of records of one kind.
     #[inline(always)]
     pub(crate) fn lose_unknown(self) {
@@ -90,7 +112,7 @@ impl Hit {
 
     #[inline(always)]
     fn output<T>(self, item: &T, kind: Kind) -> bool {
-        self.output_as(item, kind as usize)
+        slot(kind).is_some_and(|kind| self.output_as(item, kind))
     }
 
     /// `kind` must be below `KINDS`.
@@ -112,6 +134,13 @@ impl Hit {
         }
         false
     }
+}
+
+/// The slot of a kind. Always there; the verifier wants to see that it is.
+#[inline(always)]
+fn slot(kind: Kind) -> Option<usize> {
+    let slot = opaque(kind as u64) as usize;
+    if slot < KINDS { Some(slot) } else { None }
 }
 
 /// This CPU's ring.
@@ -190,13 +219,13 @@ unsafe fn lose(counters: *mut Counters, kind: usize) {
 }
 
 #[inline(always)]
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     // SAFETY: the helper has no precondition.
     unsafe { bpf_ktime_get_ns() }
 }
 
 #[inline(always)]
-fn cpu() -> u16 {
+pub(crate) fn cpu() -> u16 {
     // SAFETY: the helper has no precondition.
     unsafe { bpf_get_smp_processor_id() as u16 }
 }

@@ -8,7 +8,7 @@ use core::ffi::c_void;
 use lazymmu_abi::{Flags, Kind, Record, Settings};
 
 use crate::stack::{self, Slot};
-use crate::{emit, maps, task};
+use crate::{emit, maps, pending, task};
 
 /// The kernel's half of the address space, on every architecture that has this tracepoint and one space for both
 /// (x86 in 6.12, x86 and riscv in 7.2).
@@ -26,6 +26,7 @@ fn page_fault_kernel(ctx: BtfTracePointContext) -> i32 {
         // SAFETY: the verifier checks that the running kernel's `struct pt_regs` has eight readable bytes there.
         let caller = unsafe { core::ptr::read_volatile(registers.byte_add(offset as usize).cast::<u64>()) };
         emit::during(Slot::Fault, |hit| {
+            pending::tell_own(hit);
             let base = hit.record(Kind::Fault, 0);
             let record = Record {
                 entry: address,

@@ -2,8 +2,9 @@
 //! TLB, and send records to rings, of which each CPU has one or shares one.
 //!
 //! One file per hook family (`access`, `section`, `sched`, `fault`, `tlb`, `xen`, `site`); what they share is in `emit` (the
-//! rings and their losses), `stack`, `task` (who is in a section) and `maps`. Nothing here judges: what a record means is the engine's
-//! matter. Nothing here blocks or waits either; what does not fit is counted.
+//! rings and their losses), `stack`, `task` (who is in a section), `open` (what is kept of a section), `pending` (the
+//! writes that are kept back) and `maps`. Nothing here judges: what a record means is the engine's matter. Nothing here
+//! blocks or waits either; what does not fit is counted.
 //!
 //! Programs of different hooks nest on a CPU by interrupts and, from 7.0 on, by preemption. One program never
 //! nests in itself there: the kernel skips that hit and counts it (`__bpf_trace_run` in kernel/trace/bpf_trace.c,
@@ -18,6 +19,8 @@ mod atomic;
 mod emit;
 mod fault;
 mod maps;
+mod open;
+mod pending;
 mod sched;
 mod section;
 mod site;

@@ -2,10 +2,12 @@
 
 use aya_ebpf::btf_maps;
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray};
 use lazymmu_abi::{
-    Code, Counters, MAX_RINGS, REGISTER_WORDS, Record, Scope, Settings, Site, SiteSettings, StackItem,
+    Code, Counters, Deferral, MAX_RINGS, REGISTER_WORDS, Record, Scope, Settings, Site, SiteSettings, StackItem,
 };
+
+use crate::{open, pending, stack};
 
 /// Everything that user space reads, in the order of reservation. The size only describes the kind of map to the
 /// kernel, and is whole pages everywhere; user space makes the rings, and may make smaller ones.
@@ -23,10 +25,46 @@ pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entrie
 #[map]
 pub(crate) static SCRATCH: PerCpuArray<StackItem> = PerCpuArray::with_max_entries(crate::stack::SLOTS, 0);
 
-/// How many sections each task (by tid) is in, on kernels that keep no such count. One entry per task that is in a
-/// section at this moment, so far less than there are tasks.
+/// Words that a program puts down and takes up again: see [`forget`].
 #[map]
-pub(crate) static SECTIONS: HashMap<u32, u32> = HashMap::with_max_entries(8192, 0);
+static WORDS: PerCpuArray<[u64; WORDS_OF_EACH]> = PerCpuArray::with_max_entries(stack::SLOTS, 0);
+
+/// How many words a program may put down.
+const WORDS_OF_EACH: usize = 4;
+
+/// The same words, of which neither the compiler nor the verifier knows any more where they came from: what follows is
+/// compiled and verified once and not for each way that leads there.
+#[inline(always)]
+pub(crate) fn forget<const N: usize>(slot: stack::Slot, words: [u64; N]) -> Option<[u64; N]> {
+    const { assert!(N <= WORDS_OF_EACH) };
+    let place = WORDS.get_ptr_mut(slot as u32)?;
+    let mut again = [0; N];
+    for index in 0..N {
+        // SAFETY: `place` is a whole value of the map, this program's own on this CPU.
+        unsafe {
+            (&raw mut (*place)[index]).write_volatile(words[index]);
+            again[index] = (&raw const (*place)[index]).read_volatile();
+        }
+    }
+    Some(again)
+}
+
+/// The sections that are open, by task.
+#[map]
+pub(crate) static OPEN: Array<open::Set> = Array::with_max_entries(open::SETS, 0);
+
+/// Which entries are pending, with [`Scope::Suspects`]. User space says how many; else there is one set.
+#[map]
+pub(crate) static PENDING: Array<pending::Set> = Array::with_max_entries(pending::SETS, 0);
+
+/// The writes that they have, by the number of the place of the first entry.
+#[map]
+pub(crate) static HELD: Array<pending::Held> = Array::with_max_entries(pending::SETS * pending::WAYS as u32, 0);
+
+/// The call stacks inside of sections that are known without being taken, for each program that asks for them.
+#[map]
+pub(crate) static KNOWN: PerCpuArray<stack::Known> =
+    PerCpuArray::with_max_entries(stack::KNOWN_BY_PROGRAM * stack::KNOWING_PROGRAMS, 0);
 
 /// Whether the architecture's mode is on, by CPU, as its own calls tell. Only chooses which of them get a stack.
 #[map]
@@ -71,10 +109,30 @@ static SETTINGS: Settings = Settings {
     wake_step: 1 << 21,
     instruction: Settings::NO_OFFSET,
     ring_mask: 0,
+    pending_mask: 0,
+    stacks: 1,
     reserved: 0,
     schedule: Code { start: 0, len: 0 },
     exit: Code { start: 0, len: 0 },
 };
+
+/// Overridden by user space at load.
+#[unsafe(no_mangle)]
+static DEFERRAL: Deferral = Deferral::UNKNOWN;
+
+/// Where the store of an operation waits. The compiler must not use the values that stand above.
+#[inline(always)]
+pub(crate) fn waits(op: u8) -> u8 {
+    // SAFETY: the table has a place for every byte, and nothing writes it once the programs are loaded.
+    unsafe { core::ptr::read_volatile(&raw const DEFERRAL.waits[op as usize]) }
+}
+
+/// Where an operation looks at memory.
+#[inline(always)]
+pub(crate) fn sees(op: u8) -> u8 {
+    // SAFETY: as above.
+    unsafe { core::ptr::read_volatile(&raw const DEFERRAL.sees[op as usize]) }
+}
 
 /// Reads one setting. Volatile, because the compiler must not use the value that stands above; one number at a time,
 /// because then the verifier knows it as a constant.
@@ -118,6 +176,22 @@ pub(crate) fn instruction_offset() -> u32 {
 #[inline(always)]
 pub(crate) fn ring_mask() -> u32 {
     setting!(ring_mask)
+}
+
+#[inline(always)]
+pub(crate) fn pending_mask() -> u32 {
+    setting!(pending_mask)
+}
+
+/// Whether only what comes upon a pending write is emitted.
+#[inline(always)]
+pub(crate) fn only_suspects() -> bool {
+    scope() == Scope::Suspects as u32
+}
+
+#[inline(always)]
+pub(crate) fn stacks() -> bool {
+    setting!(stacks) != 0
 }
 
 /// Where `sched_switch` is traced.

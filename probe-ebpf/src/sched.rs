@@ -5,9 +5,9 @@ use aya_ebpf::programs::BtfTracePointContext;
 use lazymmu_abi::{Flags, Kind, Op, Record};
 
 use crate::emit::{self, Hit};
-use crate::maps::{self, SECTIONS};
 use crate::stack::{self, Slot, Taken};
 use crate::task::{self, Task};
+use crate::{maps, open};
 
 /// `(bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int prev_state)`; the previous task
 /// is still the current one.
@@ -30,7 +30,7 @@ fn switched(ctx: &BtfTracePointContext, hit: Hit, inside: bool, next: Task) {
     // way back to user space `preempt` is false, but a task that could run on is not there by its own will.
     let blocked = !preempt && prev_state != 0;
     // Who blocks in a section is asked where; that a task was preempted says nothing of what it was doing.
-    let Taken { caller, id } = if blocked && inside {
+    let Taken { caller, id, .. } = if blocked && inside {
         stack::take_within(ctx, hit, Slot::Switch, maps::schedule())
     } else {
         Taken::NONE
@@ -52,14 +52,18 @@ fn switched(ctx: &BtfTracePointContext, hit: Hit, inside: bool, next: Task) {
 #[btf_tracepoint(function = "sched_process_exit")]
 fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     if task::current_in_section() {
+        // Tids are used again.
+        let open = open::find(task::current_ids().0);
         emit::during(Slot::Exit, |hit| {
             let base = hit.record(Kind::TaskExit, 0);
-            let Taken { caller, id } = stack::take_within(&ctx, hit, Slot::Exit, maps::exit());
-            hit.send(&Record { caller, stack: id, ..base }, Kind::TaskExit);
+            let Taken { caller, id, .. } = stack::take_within(&ctx, hit, Slot::Exit, maps::exit());
+            // SAFETY: it is the current task's.
+            let left_out = open.map_or(0, |open| unsafe { open::take_left_out(open.as_ptr()) });
+            hit.send(&Record { entry: left_out, caller, stack: id, ..base }, Kind::TaskExit);
         });
-        if !task::kernel_counts() {
-            // Tids are used again.
-            let _ = SECTIONS.remove(task::current_ids().0);
+        if let Some(open) = open {
+            // SAFETY: as above.
+            unsafe { open::give_back(open.as_ptr()) };
         }
     }
     0

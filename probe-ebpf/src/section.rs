@@ -1,5 +1,7 @@
 //! The mode itself: `lazy_mmu_section` of the drop-in.
 
+use core::ptr::NonNull;
+
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_get_current_comm;
 use aya_ebpf::macros::btf_tracepoint;
@@ -9,9 +11,14 @@ use lazymmu_abi::{Context, Flags, Kind, Op, Record};
 
 use crate::atomic::Once;
 use crate::emit::Hit;
-use crate::maps::{self, NAMES, SECTIONS};
-use crate::stack::{self, Slot};
+use crate::maps::{self, NAMES};
+use crate::open::{self, Open};
+use crate::stack::{self, Slot, Taken};
 use crate::{emit, task};
+
+const FLUSH: u8 = Op::Flush as u8;
+const LEAVE: u8 = Op::Leave as u8;
+const PAUSE: u8 = Op::Pause as u8;
 
 /// `(unsigned int op, unsigned int enable_count, unsigned int pause_count, unsigned int context,
 /// unsigned long caller)`
@@ -24,13 +31,49 @@ fn lazy_mmu_section(ctx: BtfTracePointContext) -> i32 {
 
     greet(&ctx);
     emit::during(Slot::Section, |hit| {
-        send_name(hit);
-        let odd = if task::kernel_counts() || context != Context::Task as u8 {
-            task::current_in_section()
+        let by_task = context == Context::Task as u8;
+        let (tid, _) = task::current_ids();
+        let before = if by_task { open::find(tid) } else { None };
+        if op == Op::Enter as u8 || before.is_none() {
+            send_name(hit);
+        }
+        let mut left_out = 0;
+        if let Some(open) = before {
+            // SAFETY: it is the current task's.
+            unsafe {
+                left_out = open::take_left_out(open.as_ptr());
+                // A flush too many does no harm: while the mode is off, nothing is kept back.
+                if matches!(op, FLUSH | LEAVE | PAUSE) {
+                    open::flushed(open.as_ptr());
+                }
+            }
+        }
+        let (odd, open) = if !by_task {
+            (task::current_in_section(), None)
+        } else if task::kernel_counts() {
+            follow(tid, before)
         } else {
-            count(&ctx, hit, op)
+            count(&ctx, hit, op, tid, before)
         };
 
+        let fresh = before.is_none() && open.is_some() && op == Op::Enter as u8;
+        let words = [left_out, u64::from(odd || op == Op::Enter as u8), fresh.into(), caller];
+        let Some([left_out, wanted, fresh, caller]) = maps::forget(Slot::Section, words) else { return };
+        let mut taken = Taken::NONE;
+        if wanted != 0 {
+            taken = stack::take_return(&ctx, hit, Slot::Section, caller);
+        }
+        let words = [left_out, fresh, taken.id, taken.outer];
+        let Some([left_out, fresh, stack, outer]) = maps::forget(Slot::Section, words) else { return };
+        if fresh != 0
+            && let Some(open) = open::find(tid)
+        {
+            // SAFETY: it is the current task's.
+            unsafe {
+                (*open.as_ptr()).opener = stack;
+                (*open.as_ptr()).outer = outer;
+            }
+        }
         let mut flags = context;
         // Kernels before 7.0 keep no counts; the drop-in says so with all bits set.
         if enable_count != u32::MAX {
@@ -41,14 +84,11 @@ fn lazy_mmu_section(ctx: BtfTracePointContext) -> i32 {
         }
         let base = hit.record(Kind::Section, op);
         let record = Record {
+            entry: left_out,
             value: enable_count.into(),
             memory: pause_count.into(),
             caller,
-            stack: if odd || op == Op::Enter as u8 {
-                stack::take(&ctx, hit, Slot::Section, caller)
-            } else {
-                0
-            },
+            stack,
             flags,
             ..base
         };
@@ -57,45 +97,69 @@ fn lazy_mmu_section(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// Keeps the task's place as long as the kernel says that it is in a section. Gives whether it is, and the place.
+#[inline(always)]
+fn follow(tid: u32, before: Option<NonNull<Open>>) -> (bool, Option<NonNull<Open>>) {
+    let inside = task::current_in_section();
+    let open = match before {
+        Some(open) if !inside => {
+            // SAFETY: it is the current task's.
+            unsafe { open::give_back(open.as_ptr()) };
+            None
+        }
+        // Without a place, stacks are taken in full.
+        None if inside => open::take(tid),
+        before => before,
+    };
+    (inside, open)
+}
+
 /// Keeps the count of sections that the kernel does not keep. It only decides which accesses are emitted and which
 /// calls are odd: whether a nested section is an error is the engine's matter.
 ///
 /// Odd is what the plain pair of an enter and a leave has not: a call after which the task is still inside, and a leave
-/// of a task that was outside.
+/// of a task that was outside. Gives that, and the task's place if it is inside.
 #[inline(always)]
-pub(crate) fn count(ctx: &impl EbpfContext, hit: Hit, op: u8) -> bool {
+pub(crate) fn count(
+    ctx: &impl EbpfContext,
+    hit: Hit,
+    op: u8,
+    tid: u32,
+    before: Option<NonNull<Open>>,
+) -> (bool, Option<NonNull<Open>>) {
     static SAID: Once = Once::new();
-    let (tid, _) = task::current_ids();
-    let depth = depth(tid);
     if op == Op::Enter as u8 {
-        let depth = depth.map_or(1, |depth| depth.saturating_add(1));
-        if SECTIONS.insert(tid, depth, 0).is_err() {
-            hit.lose_unknown();
-            if SAID.first() {
-                warn!(ctx, "the table of sections is full: accesses of task {} are not seen", tid);
+        let open = match before {
+            Some(open) => Some(open),
+            None => open::take(tid),
+        };
+        match open {
+            // SAFETY: it is the current task's.
+            Some(open) => unsafe { (*open.as_ptr()).depth = (*open.as_ptr()).depth.saturating_add(1) },
+            None => {
+                hit.lose_unknown();
+                if SAID.first() {
+                    warn!(ctx, "the table of sections is full: accesses of task {} are not seen", tid);
+                }
             }
         }
-    } else if op == Op::Leave as u8 {
-        if let Some(depth) = depth {
-            if depth < 2 {
-                // An entry that is there can be removed.
-                let _ = SECTIONS.remove(tid);
-                return false;
-            }
-            let _ = SECTIONS.insert(tid, depth - 1, 0);
-        }
-        return true;
+        return (before.is_some(), open);
     }
-    depth.is_some()
+    let Some(open) = before else { return (op == Op::Leave as u8, None) };
+    if op == Op::Leave as u8 {
+        // SAFETY: it is the current task's.
+        unsafe {
+            if (*open.as_ptr()).depth < 2 {
+                open::give_back(open.as_ptr());
+                return (false, None);
+            }
+            (*open.as_ptr()).depth -= 1;
+        }
+    }
+    (true, Some(open))
 }
 
-#[inline(always)]
-fn depth(tid: u32) -> Option<u32> {
-    // SAFETY: only this task's own programs write or remove its entry.
-    SECTIONS.get_ptr(tid).map(|depth| unsafe { depth.read() })
-}
-
-/// Sends the name of the current task if it was not sent before.
+/// Sends the name of the current task if it was not sent before. Asked where a section begins, or one is heard of first.
 #[inline(always)]
 pub(crate) fn send_name(hit: Hit) {
     let Ok(name) = bpf_get_current_comm() else { return };

@@ -21,7 +21,7 @@ use lazymmu_abi::{Context, Flags, Kind, Op, REGISTER_WORDS, Record, Settings, Si
 use crate::emit::Hit;
 use crate::maps::{self, ARMED, SITE_RECORD, SITE_REGISTERS, SITES};
 use crate::stack::{self, Slot, Taken};
-use crate::{emit, section, task};
+use crate::{emit, open, section, task};
 
 /// The parts of `preempt_count` (include/linux/preempt.h, 6.1 to 7.2).
 const SOFTIRQ_OFFSET: u32 = 1 << 8;
@@ -179,7 +179,8 @@ fn call(ctx: &ProbeContext, hit: Hit, site: &Site) {
         }
         enable != 0 || pause != 0
     } else if context == Context::Task as u8 {
-        section::count(ctx, hit, op)
+        let (tid, _) = task::current_ids();
+        section::count(ctx, hit, op, tid, open::find(tid)).0
     } else {
         task::current_in_section()
     };
@@ -216,7 +217,7 @@ fn finish(ctx: &ProbeContext, hit: Hit, site: &Site, record: *mut Record, stack:
         if stack {
             let after = (&raw const (*record).caller).read_volatile();
             let function = site.flags & Site::FUNCTION != 0;
-            let Taken { caller, id } = stack::take_probed(ctx, hit, Slot::Site, after, function);
+            let Taken { caller, id, .. } = stack::take_probed(ctx, hit, Slot::Site, after, function);
             (*record).caller = caller;
             (*record).stack = id;
         }

@@ -5,7 +5,8 @@ use aya_ebpf::helpers::generated::{bpf_get_func_ip, bpf_get_stack};
 use lazymmu_abi::{Code, HOOK_FRAMES, STACK_FRAMES, StackHash, StackItem};
 
 use crate::emit::Hit;
-use crate::maps::{SCRATCH, SENT};
+use crate::maps::{self, KNOWN, SCRATCH, SENT};
+use crate::open::Open;
 
 /// The scratch memory of a program. Programs nest in each other, so each has its own.
 #[derive(Clone, Copy)]
@@ -81,12 +82,12 @@ impl Begin {
     }
 }
 
-/// Takes the call stack that begins at the return address `caller` and sends it if it is new. Returns its id.
+/// Takes the call stack that begins at the return address `caller` and sends it if it is new.
 ///
 /// Where the unwinder did not come past `caller`, the stack is `caller` alone.
 #[inline(always)]
-pub(crate) fn take(ctx: &impl EbpfContext, hit: Hit, slot: Slot, caller: u64) -> u64 {
-    begin(ctx, hit, slot, Begin::Return(caller)).id
+pub(crate) fn take_return(ctx: &impl EbpfContext, hit: Hit, slot: Slot, caller: u64) -> Taken {
+    begin(ctx, hit, slot, Begin::Return(caller))
 }
 
 /// The same for the stack that begins at an instruction which faulted.
@@ -125,15 +126,165 @@ pub(crate) struct Taken {
     pub(crate) caller: u64,
     /// Its id; 0 if there is none.
     pub(crate) id: u64,
+    /// Its second address; 0 if there is none.
+    pub(crate) outer: u64,
 }
 
 impl Taken {
-    pub(crate) const NONE: Taken = Taken { caller: 0, id: 0 };
+    pub(crate) const NONE: Taken = Taken { caller: 0, id: 0, outer: 0 };
+}
+
+/// A call stack inside of a section that is known without being taken.
+///
+/// All that lies outside of the function that entered is the same for every stack of a section. So a stack is known by
+/// the addresses up to there, which are its `path`, and the stack of the one that entered. Where the access is made in
+/// that very function, the path is the access's own return address, and nothing need be walked.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Known {
+    /// The hash of the path.
+    path: u64,
+    /// The stack of the section's enter.
+    opener: u64,
+    /// The id of the whole; 0 if the path goes on: then a few frames are walked to learn the rest of it.
+    stack: u64,
+}
+
+/// How many stacks each program knows on each CPU; a power of two. Others are forgotten for them.
+pub(crate) const KNOWN_BY_PROGRAM: u32 = 512;
+/// [`Slot::Read`] to [`Slot::Rmw`].
+pub(crate) const KNOWING_PROGRAMS: u32 = 3;
+
+/// The frames that are walked to learn a path.
+const FEW: usize = 12;
+
+/// The same as [`take`] for an access inside of a section that was entered with the stack `opener`, of which `outer` is
+/// the second address, without walking the stack where it is known. Both are 0 where nothing is known of a section.
+#[inline(always)]
+pub(crate) fn take_inside(
+    ctx: &impl EbpfContext,
+    hit: Hit,
+    slot: Slot,
+    caller: u64,
+    (opener, outer): (u64, u64),
+) -> u64 {
+    let direct = StackHash::NEW.push(caller).id();
+    let mut walked = 0;
+    if opener != 0
+        && let Some(known) = recall(slot, direct, opener)
+    {
+        if known.stack != 0 {
+            return known.stack;
+        }
+        walked = few(ctx, slot, caller, outer);
+        if walked != 0
+            && let Some(known) = recall(slot, walked, opener)
+            && known.stack != 0
+        {
+            return known.stack;
+        }
+    }
+    let Some([walked, opener, outer, caller]) = maps::forget(slot, [walked, opener, outer, caller]) else {
+        return 0;
+    };
+    let Some((taken, sent)) = whole(ctx, hit, slot, Begin::Return(caller)) else { return 0 };
+    if !sent || opener == 0 || outer == 0 {
+        return taken.id;
+    }
+    if taken.outer == outer {
+        remember(slot, Known { path: direct, opener, stack: taken.id });
+    } else {
+        let path = match SCRATCH.get_ptr_mut(slot as u32) {
+            // SAFETY: `item` is this program's own on this CPU.
+            Some(item) if walked == 0 => unsafe { path(item, caller, outer) },
+            _ => walked,
+        };
+        remember(slot, Known { path: direct, opener, stack: 0 });
+        if path != 0 {
+            remember(slot, Known { path, opener, stack: taken.id });
+        }
+    }
+    taken.id
+}
+
+/// The stack of an access of a task inside of a section, if it is known without any walk. 0 if none is wanted.
+#[inline(always)]
+pub(crate) fn known_inside(slot: Slot, caller: u64, open: &Open) -> Option<u64> {
+    if !maps::stacks() {
+        return Some(0);
+    }
+    let known = recall(slot, StackHash::NEW.push(caller).id(), open.opener)?;
+    (known.stack != 0).then_some(known.stack)
+}
+
+/// The place of a stack among those that are known.
+#[inline(always)]
+fn place(slot: Slot, path: u64, opener: u64) -> Option<*mut Known> {
+    let index = (path ^ opener.wrapping_mul(3)) as u32 & (KNOWN_BY_PROGRAM - 1);
+    KNOWN.get_ptr_mut(slot as u32 * KNOWN_BY_PROGRAM + index)
+}
+
+#[inline(always)]
+fn recall(slot: Slot, path: u64, opener: u64) -> Option<Known> {
+    // SAFETY: it is this program's own on this CPU.
+    let known = unsafe { place(slot, path, opener)?.read() };
+    (known.path == path && known.opener == opener).then_some(known)
+}
+
+#[inline(always)]
+fn remember(slot: Slot, known: Known) {
+    if let Some(place) = place(slot, known.path, known.opener) {
+        // SAFETY: it is this program's own on this CPU.
+        unsafe { place.write(known) };
+    }
+}
+
+/// Walks a few frames, and gives the hash of the path; 0 if it is longer.
+#[inline(always)]
+fn few(ctx: &impl EbpfContext, slot: Slot, caller: u64, outer: u64) -> u64 {
+    let Some(item) = SCRATCH.get_ptr_mut(slot as u32) else { return 0 };
+    // SAFETY: `item` is this program's own on this CPU; the helper fills what it is given or clears it.
+    unsafe {
+        bpf_get_stack(ctx.as_ptr(), (&raw mut (*item).frames).cast(), (8 * FEW) as u32, 0);
+        path(item, caller, outer)
+    }
+}
+
+/// The hash of the path from `caller` to before `outer`; 0 if it is not among the first few frames.
+///
+/// # Safety
+///
+/// `item` must be a whole `StackItem` that nothing else writes.
+#[inline(always)]
+unsafe fn path(item: *mut StackItem, caller: u64, outer: u64) -> u64 {
+    let mut hash = StackHash::NEW;
+    let mut begun = false;
+    for index in 0..FEW {
+        // SAFETY: `index` is below STACK_FRAMES.
+        let frame = unsafe { (*item).frames[index] };
+        if begun && frame == outer {
+            return hash.id();
+        }
+        begun |= frame == caller;
+        if begun {
+            hash = hash.push(frame);
+        }
+    }
+    0
 }
 
 #[inline(always)]
 fn begin(ctx: &impl EbpfContext, hit: Hit, slot: Slot, begin: Begin) -> Taken {
-    let Some(item) = SCRATCH.get_ptr_mut(slot as u32) else { return Taken::NONE };
+    whole(ctx, hit, slot, begin).map_or(Taken::NONE, |(taken, _)| taken)
+}
+
+/// Takes a whole stack and sends it if it is new. Tells whether it was sent now or before.
+#[inline(always)]
+fn whole(ctx: &impl EbpfContext, hit: Hit, slot: Slot, begin: Begin) -> Option<(Taken, bool)> {
+    if !maps::stacks() {
+        return None;
+    }
+    let item = SCRATCH.get_ptr_mut(slot as u32)?;
     // SAFETY: `item` is this program's own on this CPU; the helper fills what it is given or clears it.
     let taken = unsafe {
         let bytes =
@@ -141,10 +292,10 @@ fn begin(ctx: &impl EbpfContext, hit: Hit, slot: Slot, begin: Begin) -> Taken {
         let mut len = usize::try_from(bytes).unwrap_or(0) / 8;
         let taken = match hash(item, len, begin) {
             Some(taken) => taken,
-            None if begin.known() == 0 => return Taken::NONE,
+            None if begin.known() == 0 => return None,
             None => {
                 len = 0;
-                Taken { caller: begin.known(), id: StackHash::NEW.push(begin.known()).id() }
+                Taken { caller: begin.known(), id: StackHash::NEW.push(begin.known()).id(), outer: 0 }
             }
         };
         (*item).id = taken.id;
@@ -153,12 +304,16 @@ fn begin(ctx: &impl EbpfContext, hit: Hit, slot: Slot, begin: Begin) -> Taken {
         (*item).reserved = 0;
         taken
     };
+    if SENT.get_ptr(taken.id).is_some() {
+        return Some((taken, true));
+    }
     // SAFETY: as above.
-    if SENT.get_ptr(taken.id).is_none() && hit.send_stack(unsafe { &*item }) {
+    let sent = hit.send_stack(unsafe { &*item });
+    if sent {
         // If this fails the stack is sent again, which does no harm.
         let _ = SENT.insert(taken.id, 1, 0);
     }
-    taken
+    Some((taken, sent))
 }
 
 /// The stack from where it begins; `None` if that is not among the frames that may follow the hook's own.
@@ -170,6 +325,7 @@ fn begin(ctx: &impl EbpfContext, hit: Hit, slot: Slot, begin: Begin) -> Taken {
 unsafe fn hash(item: *mut StackItem, len: usize, begin: Begin) -> Option<Taken> {
     let mut hash = StackHash::NEW;
     let mut caller = None;
+    let mut outer = 0;
     let mut inner = 0;
     for index in 0..STACK_FRAMES {
         if index >= len {
@@ -189,8 +345,10 @@ unsafe fn hash(item: *mut StackItem, len: usize, begin: Begin) -> Option<Taken> 
                 inner = frame;
                 continue;
             }
+        } else if outer == 0 {
+            outer = frame;
         }
         hash = hash.push(frame);
     }
-    caller.map(|caller| Taken { caller, id: hash.id() })
+    caller.map(|caller| Taken { caller, id: hash.id(), outer })
 }

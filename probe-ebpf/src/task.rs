@@ -1,13 +1,13 @@
 //! Whether a task is in a section.
 //!
-//! 7.0 and later keep two counters in the task; before that, the section program counts in a map.
+//! 7.0 and later keep two counters in the task; before that, the section program counts in the table of open sections.
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_get_current_task_btf};
 use lazymmu_abi::{Scope, Settings};
 
-use crate::maps::{self, SECTIONS};
+use crate::{maps, open};
 
 /// A `struct task_struct` that the verifier knows as one, so that its members can be loaded without a helper.
 pub(crate) type Task = *const c_void;
@@ -29,6 +29,12 @@ pub(crate) fn kernel_counts() -> bool {
 #[inline(always)]
 pub(crate) fn wanted() -> bool {
     maps::scope() == Scope::All as u32 || current_in_section()
+}
+
+/// Whether the mode is on for the current task, which is in a section.
+#[inline(always)]
+pub(crate) fn is_on() -> bool {
+    if kernel_counts() { counters().is_some_and(|(enable, pause)| enable != 0 && pause == 0) } else { true }
 }
 
 /// Whether the current task is in a section, paused or not.
@@ -91,5 +97,5 @@ fn counters_say_so(task: Task) -> bool {
 
 #[inline(always)]
 fn map_says_so(tid: u32) -> bool {
-    SECTIONS.get_ptr(tid).is_some()
+    open::find(tid).is_some()
 }

@@ -8,7 +8,7 @@ use aya_ebpf::programs::FEntryContext;
 use lazymmu_abi::{Flags, Kind, Record};
 
 use crate::stack::{self, Slot};
-use crate::{emit, task};
+use crate::{emit, pending, task};
 
 /// `(struct mm_struct *mm, unsigned long start, unsigned long end, unsigned int stride_shift, bool freed_tables)`
 #[fentry(function = "flush_tlb_mm_range")]
@@ -31,8 +31,9 @@ fn flush_tlb_kernel_range(ctx: FEntryContext) -> i32 {
 #[inline(always)]
 fn flush(ctx: &FEntryContext, slot: Slot, mm: u64, start: u64, end: u64) {
     emit::during(slot, |hit| {
+        pending::tell_own(hit);
         let base = hit.record(Kind::TlbFlush, 0);
-        let stack::Taken { caller, id } = stack::take_caller(ctx, hit, slot);
+        let stack::Taken { caller, id, .. } = stack::take_caller(ctx, hit, slot);
         let record = Record {
             entry: start,
             value: end,

@@ -45,7 +45,7 @@ fn called(ctx: &FEntryContext, slot: Slot, op: Op) {
                 mode.write_volatile(on);
             }
         }
-        let Taken { caller, id } = if odd { stack::take_caller(ctx, hit, slot) } else { Taken::NONE };
+        let Taken { caller, id, .. } = if odd { stack::take_caller(ctx, hit, slot) } else { Taken::NONE };
         let base = hit.record(Kind::Section, op as u8);
         let record = match task::counters() {
             Some((enable, pause)) => Record {
@@ -103,7 +103,7 @@ fn stored(ctx: &FExitContext, slot: Slot, (op, level): (Op, Level), entry: u64, 
             }
             Err(_) => 0,
         };
-        let Taken { caller, id } = stack::take_caller(ctx, hit, slot);
+        let Taken { caller, id, .. } = stack::take_caller(ctx, hit, slot);
         let base = hit.record(Kind::Write, op as u8);
         let level = level as u8;
         hit.send(

@@ -10,6 +10,7 @@
 #![deny(unsafe_code)]
 
 mod advise;
+mod dense;
 mod device;
 mod error;
 mod firmware;
@@ -26,6 +27,7 @@ mod swap_file;
 mod sys;
 mod userfault;
 
+pub use dense::dense;
 pub use error::Error;
 
 /// How many pages the controls work on. Each page is an entry, and each entry is read or written at least once

@@ -134,6 +134,23 @@ impl Apt {
     }
 }
 
+impl Apt {
+    /// Downloads packages and all that they depend on into a directory, and gives the files.
+    pub(crate) fn download_with_dependencies(&self, names: &[&str], into: &Path) -> Result<Vec<PathBuf>> {
+        let partial = into.join("archives/partial");
+        fs::create_dir_all(&partial).with_context(|| format!("failed to make {}", partial.display()))?;
+        let mut command = self.command("apt-get");
+        // The last one counts.
+        command.arg("-o").arg(format!("Dir::Cache={}", into.display()));
+        run(command.args(["install", "--download-only", "--no-install-recommends", "-y"]).args(names))?;
+        let archives = into.join("archives");
+        let files =
+            fs::read_dir(&archives).with_context(|| format!("failed to list {}", archives.display()))?;
+        let files = files.filter_map(|entry| Some(entry.ok()?.path()));
+        Ok(files.filter(|path| path.extension().is_some_and(|extension| extension == "deb")).collect())
+    }
+}
+
 /// From lines of "created-by release uri".
 fn most_used_archive(targets: &str) -> Option<String> {
     let mut counts: Vec<(String, usize)> = Vec::new();

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::guest::Binaries;
+use crate::kernel::{self, Variant};
 use crate::stock::{self, Series};
-use crate::{paths, sh};
+use crate::{paths, peers, sh, vm};
 
 /// What `cargo xtask bench` takes.
 #[derive(clap::Args)]
@@ -34,6 +36,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     };
     let mut cargo = sh::cargo();
     cargo.args(["bench", "--quiet", "-p", package, "--bench", name]);
+    if name == LIVE {
+        machines(&mut cargo)?;
+    }
     // Cargo passes an argument of its own to benches; only what follows is ours.
     cargo.arg("--").args(&args.rest).stdin(Stdio::null());
     if name == PLAN && args.rest.is_empty() && std::env::var_os(VMLINUX).is_none() {
@@ -52,6 +57,27 @@ fn vmlinux() -> Result<PathBuf> {
     let stock = stock::ensure(Series::V7)?;
     let stock = stock.context("failed to fetch a kernel: this is not Debian; name a vmlinux behind --")?;
     stock::debug_image(Series::V7, &stock)
+}
+
+/// The bench that runs in a machine.
+const LIVE: &str = "live";
+
+/// Builds what a bench in a machine needs, and says where it is as the tests are told.
+fn machines(cargo: &mut Command) -> Result<()> {
+    let binaries = Binaries::build()?;
+    let plain = kernel::ensure(kernel::Series::V7, Variant::Plain)?;
+    let accelerator = vm::accelerator(&plain.image, &binaries)?;
+    let bare = kernel::ensure(kernel::Series::V7, Variant::Bare)?;
+    cargo.env("LAZYMMU_VM_GUEST", binaries.directory());
+    cargo.env("LAZYMMU_VM_ACCELERATOR", accelerator.name());
+    cargo.env("LAZYMMU_VM_KERNEL_7", &plain.directory).env("LAZYMMU_VM_KERNEL_7_BARE", &bare.directory);
+    match peers::ensure() {
+        Ok(root) => {
+            cargo.env("LAZYMMU_BENCH_PEERS", root);
+        }
+        Err(error) => eprintln!("without other programs to compare with: {error:#}"),
+    }
+    Ok(())
 }
 
 /// The packages that have benches, by their directory.

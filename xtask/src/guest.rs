@@ -23,6 +23,7 @@ impl Binaries {
                 .args(["build", "--quiet", "--profile", "guest", "--target", TARGET, "--target-dir"])
                 .arg(&target_directory)
                 .args(["-p", "lazymmu", "--bin", "lazymmu", "-p", "lazymmu-vm", "--bin", "lazymmu-init"])
+                .args(["-p", "lazymmu-workload", "--bin", "lazymmu-loop"])
                 // A guest has no shared libraries.
                 .env("RUSTFLAGS", "-C target-feature=+crt-static")
                 .env_remove("CARGO_ENCODED_RUSTFLAGS"),

@@ -15,6 +15,7 @@ mod kernel;
 mod module;
 mod mutants;
 mod paths;
+mod peers;
 mod plan;
 mod setup;
 mod sh;

@@ -12,7 +12,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use lazymmu_abi::{Kind, Op};
+use std::sync::LazyLock;
+
+use lazymmu_abi::{Deferral, Kind, Op};
 
 pub use table::PROFILES;
 
@@ -374,6 +376,22 @@ impl Masks {
         }
         masks
     }
+}
+
+/// What the kernel side must know of each operation to keep back what does no harm.
+#[must_use]
+pub fn deferral() -> &'static Deferral {
+    static DEFERRAL: LazyLock<Deferral> = LazyLock::new(|| {
+        let masks = Masks::new();
+        let mut deferral = Deferral { waits: [0; 256], sees: [0; 256] };
+        for op in 0..256 {
+            let counted = if masks.queues[op].is_empty() { 0 } else { Deferral::COUNTED };
+            deferral.waits[op] = masks.queues[op].or(masks.joins[op]).0 | counted;
+            deferral.sees[op] = masks.sees_memory[op].0;
+        }
+        deferral
+    });
+    &DEFERRAL
 }
 
 fn profiles(has: impl Fn(&'static Profile) -> bool) -> ProfileMask {

@@ -113,3 +113,21 @@ fn only_changes_are_stored_or_join_a_queue() {
 fn only_where_no_store_waits_something_is_late() {
     assert_eq!(Masks::new().late, ProfileMask::NONE.with(Arm64));
 }
+
+#[test]
+fn no_operation_empties_a_queue_that_the_kernel_side_keeps() {
+    // With suspects, an access that comes upon nothing is not told. Where one flushes what is elsewhere, it must be.
+    for profile in &PROFILES {
+        assert!(profile.rows.iter().all(|row| row.does != Does::FlushesFirst), "{}", profile.name);
+    }
+}
+
+#[test]
+fn what_the_kernel_side_is_told_fits_its_byte() {
+    assert!(ProfileId::ALL.len() < 8, "the highest bit is taken");
+    let deferral = deferral();
+    assert_ne!(deferral.waits[Op::SetPtes as usize] & Deferral::COUNTED, 0);
+    assert_eq!(deferral.waits[Op::PtepGetAndClear as usize] & Deferral::COUNTED, 0);
+    assert_eq!(deferral.waits[Op::PtepGet as usize], 0);
+    assert_ne!(deferral.sees[Op::PtepGet as usize], 0);
+}

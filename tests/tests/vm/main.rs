@@ -19,6 +19,7 @@ mod shared;
 mod sites;
 mod stacks;
 mod stock_xen;
+mod suspects;
 mod xen;
 mod xen_batches;
 
@@ -190,6 +191,21 @@ mod stacks_of_7 {
     #[test]
     fn odd_calls_have_stacks() {
         stacks::odd_calls_have_stacks(Series::V7);
+    }
+}
+
+/// The verifier of 6.12 does not take the programs: see docs/ebpf.md.
+mod suspects_of_7 {
+    use super::*;
+
+    #[test]
+    fn find_the_same() {
+        suspects::find_the_same(Series::V7);
+    }
+
+    #[test]
+    fn a_full_table_is_a_loss() {
+        suspects::a_full_table_is_a_loss(Series::V7);
     }
 }
 

@@ -37,7 +37,8 @@ pub fn is_first_process() -> bool {
 /// As first process: sets up the guest, does the job and ends the machine.
 ///
 /// For jobs it is also a tool: `/init reset` ends the machine at once, `/init repeat PROGRAM...` runs a program
-/// again and again, until that fails, and `/init write PATH TEXT` writes a text to a file.
+/// again and again, until that fails, `/init each PROGRAM... -- WORD...` runs a program with each of the words in turn,
+/// and `/init write PATH TEXT` writes a text to a file.
 pub fn main() -> ExitCode {
     let first = std::process::id() == 1;
     // The first process finds nothing mounted.
@@ -75,6 +76,7 @@ pub fn main() -> ExitCode {
             refuse("end")
         }
         Some((tool, program)) if tool == "repeat" && !program.is_empty() => repeat(program),
+        Some((tool, rest)) if tool == "each" => each(rest),
         Some((tool, [path, text])) if tool == "write" => match fs::write(path, text) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => refuse(&format!("write to {path}: {error}")),
@@ -96,6 +98,23 @@ fn repeat(program: &[String]) -> ExitCode {
             None => return refuse("repeat a program without a name"),
         }
     }
+}
+
+/// Goes on where one fails, and fails at the end.
+fn each(arguments: &[String]) -> ExitCode {
+    let mut parts = arguments.splitn(2, |word| word == "--");
+    let (Some([program, rest @ ..]), Some(words)) = (parts.next(), parts.next()) else {
+        return refuse("run a program with each word: say which, then --, then the words");
+    };
+    let mut failed = Vec::new();
+    for word in words {
+        match std::process::Command::new(program).args(rest).arg(word).status() {
+            Ok(status) if status.success() => {}
+            Ok(_) => failed.push(word.as_str()),
+            Err(error) => return refuse(&format!("start {program}: {error}")),
+        }
+    }
+    if failed.is_empty() { ExitCode::SUCCESS } else { refuse(&format!("do {}", failed.join(", "))) }
 }
 
 fn refuse(why: &str) -> ExitCode {

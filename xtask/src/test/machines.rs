@@ -17,7 +17,7 @@ const SERIES: [Tested; 2] = [
         Series::V7,
         Variant::Plain,
         "LAZYMMU_VM_KERNEL_7",
-        &["series_7::", "sections_of_7::", "sites_of_7::", "stacks_of_7::"],
+        &["series_7::", "sections_of_7::", "sites_of_7::", "stacks_of_7::", "suspects_of_7::"],
     ),
     (Series::V6_12, Variant::Plain, "LAZYMMU_VM_KERNEL_6_12", &["series_6_12::"]),
 ];

@@ -1,0 +1,98 @@
+//! Writes that the kernel side kept back come late and tell the same.
+
+mod support;
+
+use lazymmu_abi::{Flags, LeftOut, Op, Record};
+use lazymmu_hazard::Outcome;
+use lazymmu_hazard::profile::ProfileId::{PowerpcHash, Strict};
+use support::{Log, On, PRESENT, found, task};
+
+const A: On = task(100, 0);
+const B: On = task(200, 1);
+
+/// Moves the record at `from` to before that at `to`, as the kernel side does, and counts it in the record after them that
+/// ends the section.
+fn hold(log: &mut Log, from: usize, to: usize) {
+    let write = log.records[from];
+    let flags = write.flags & !Flags::MEMORY | Flags::HELD | Flags::MEMORY;
+    let held = Record { time: log.records[to].time, memory: write.time, flags, ..write };
+    log.records.insert(to, held);
+    log.records.remove(from);
+    let end =
+        log.records[to..].iter_mut().find(|record| record.op == Op::Leave as u8 && record.tid == write.tid);
+    if let Some(end) = end {
+        let count = u32::from(write.count);
+        end.entry = LeftOut { accesses: 1, changed: count, pending: count }.packed();
+    }
+}
+
+/// What must not depend on how it came.
+fn counts(outcome: &Outcome) -> String {
+    let found: Vec<_> = outcome
+        .occurrences
+        .iter()
+        .map(|found| (found.place, found.breaks, found.count, found.first))
+        .collect();
+    let statistics = &outcome.statistics;
+    let all =
+        (statistics.in_sections, statistics.entries_written, statistics.batch_sizes, statistics.max_pending);
+    format!("{found:#?} {all:?}")
+}
+
+#[test]
+fn a_write_that_comes_late_is_what_it_was() {
+    for (count, reader) in [(1, A), (16, A), (1, B), (16, B)] {
+        let mut log = Log::default();
+        log.enter(B).enter(A).write(A, Op::SetPtes, support::entry(3), count, PRESENT).set(A, 40, PRESENT);
+        log.read(reader, 3, PRESENT).rmw(A, Op::PtepGetAndClear, 3, 1, PRESENT).leave(A).leave(B);
+        let told = log.run();
+        assert_eq!(found(&told).len(), 2, "{:?}", found(&told));
+        hold(&mut log, 2, 4);
+        assert_eq!(counts(&log.run()), counts(&told));
+    }
+}
+
+#[test]
+fn what_nothing_comes_upon_is_only_counted() {
+    let mut log = Log::default();
+    log.enter(A).write(A, Op::SetPtes, support::entry(3), 16, PRESENT).leave(A);
+    let told = log.run();
+    log.records.remove(1);
+    log.records[1].entry = LeftOut { accesses: 1, changed: 16, pending: 16 }.packed();
+    assert_eq!(counts(&log.run()), counts(&told));
+    assert_eq!(told.statistics.batch_sizes.largest, 16);
+}
+
+#[test]
+fn a_flush_in_between_makes_it_void() {
+    let mut log = Log::default();
+    log.enter(A).set(A, 3, PRESENT).mode(A, Op::Flush, 1, 0, 9).read(A, 3, PRESENT).leave(A);
+    assert!(found(&log.run()).is_empty());
+    hold(&mut log, 1, 3);
+    assert!(found(&log.run()).is_empty());
+    // Nor is it of a section that its task entered since, or of none.
+    for again in [false, true] {
+        let mut log = Log::default();
+        log.enter(B).enter(A).set(A, 3, PRESENT).leave(A);
+        if again {
+            log.enter(A);
+        }
+        log.read(B, 3, PRESENT);
+        let last = log.records.len() - 1;
+        hold(&mut log, 2, last);
+        assert!(found(&log.run()).is_empty(), "{again}");
+    }
+}
+
+#[test]
+fn what_settled_in_between_has_settled() {
+    // A switch empties the queue on powerpc, and nothing else.
+    let mut log = Log::default();
+    log.enter(A).set(A, 3, PRESENT).switch(A, 1).read(A, 3, PRESENT).leave(A);
+    let told = log.run();
+    hold(&mut log, 1, 3);
+    let late = log.run();
+    assert_eq!(counts(&late), counts(&told));
+    let breaks = late.occurrences[0].breaks;
+    assert!(breaks.has(Strict) && !breaks.has(PowerpcHash));
+}

@@ -1,0 +1,365 @@
+//! The writes that are kept back with `Scope::Suspects`: by entry, until their section flushes.
+//!
+//! A table by the address of the entry, in sets of a few places. Nothing is ever taken out: what was written before its
+//! section flushed has an old tag ([`crate::open`]), and its place is as good as free. A write of several entries has a
+//! place for each, and all of them name the one that has the record.
+//!
+//! CPUs may want a place of one set at the same time, so it is taken with an atomic; who looks just then finds nothing
+//! there yet.
+
+use core::ffi::c_void;
+use core::ptr::NonNull;
+
+use aya_ebpf::helpers::generated::bpf_loop;
+use lazymmu_abi::{Deferral, Flags, Kind, Record};
+
+use crate::atomic::{compare_and_swap, is_zero, swap};
+use crate::emit::Hit;
+use crate::maps::{self, HELD, PENDING};
+use crate::open::{self, Open};
+use crate::task;
+
+/// Sets of places, if user space says nothing else.
+pub(crate) const SETS: u32 = 1;
+/// Places of a set.
+pub(crate) const WAYS: usize = 4;
+/// A place that is just being taken.
+const BUSY: u64 = 1;
+/// The most entries of one write, and the most writes of a section, that are looked at: those of all that a table can
+/// have, several times over.
+const MOST: u32 = 8192;
+/// Bytes of an entry.
+const ENTRY: u64 = 8;
+
+/// The places of entries whose addresses are the same under the mask.
+#[repr(C)]
+pub(crate) struct Set([Place; WAYS]);
+
+/// An entry that is pending.
+#[repr(C)]
+struct Place {
+    entry: u64,
+    /// That of its section at the time.
+    tag: u64,
+    /// Where its record is: a number in [`HELD`].
+    held: u64,
+}
+
+/// A write that is kept back.
+#[repr(C)]
+pub(crate) struct Held {
+    record: Record,
+    /// The section's next one, from 1 on; 0 if there is none.
+    next: u64,
+    /// Whether it was told.
+    told: u64,
+}
+
+/// What is found at an entry.
+pub(crate) struct Found {
+    /// A write of the same section, of one entry, that was not told.
+    pub(crate) own: Option<NonNull<Held>>,
+    /// Whether there is anything else.
+    pub(crate) more: bool,
+}
+
+#[inline(always)]
+fn set_of(entry: u64) -> u32 {
+    (entry / ENTRY) as u32 & maps::pending_mask()
+}
+
+/// What is pending at an entry, as a task sees it whose section has that tag; 0 if it has none.
+#[inline(always)]
+pub(crate) fn find(entry: u64, tag: u64) -> Found {
+    let mut found = Found { own: None, more: false };
+    let Some(set) = PENDING.get_ptr(set_of(entry)) else { return found };
+    let (mut own, mut its_own) = (0, 0);
+    let (mut other, mut others, mut tags) = (0, 0, 0);
+    for way in 0..WAYS {
+        // SAFETY: `set` is a whole value of the map and `way` below WAYS.
+        let place = unsafe { &raw const (*set).0[way] };
+        // SAFETY: as above.
+        let (there, its, held) = unsafe {
+            ((&raw const (*place).entry).read_volatile(), (&raw const (*place).tag).read_volatile(), (*place).held)
+        };
+        let here = is_zero(there ^ entry);
+        let mine = here & is_zero(its ^ tag);
+        own += mine;
+        its_own += mine * held;
+        let else_s = here ^ mine;
+        other += else_s;
+        others |= else_s.wrapping_neg() & tags;
+        tags |= else_s.wrapping_neg() & its;
+    }
+    // Places that the entry had before are mostly stale. Where there are several, the long way tells.
+    if other != 0 && (others != 0 || open::is_current(tags)) {
+        found.more = true;
+        return found;
+    }
+    let own = if own == 0 { None } else { HELD.get_ptr_mut(its_own as u32) };
+    let own = own.unwrap_or(core::ptr::null_mut());
+    let Some(held) = NonNull::new(own) else { return found };
+    // SAFETY: it is a whole value of the map.
+    let plain = unsafe { held.as_ref().told == 0 && held.as_ref().record.count == 1 };
+    if plain { Found { own: Some(held), more: false } } else { Found { own: None, more: true } }
+}
+
+/// What it means that a task's access comes upon a write of its own section.
+pub(crate) enum Meeting {
+    /// Nothing: the access sees the write, wherever it is.
+    Harmless,
+    /// Nothing, and the write counts no more, as the access goes over it wherever it waits.
+    Replaces,
+    /// It must be told.
+    Suspicious,
+}
+
+impl Held {
+    /// Compares what waits with what comes, both of one entry.
+    #[inline(always)]
+    pub(crate) fn met_by(&self, kind: Kind, op: u8) -> Meeting {
+        let waits = maps::waits(self.record.op);
+        let queued = maps::waits(op);
+        match kind {
+            Kind::Read if waits & maps::sees(op) & !Deferral::COUNTED == 0 => Meeting::Harmless,
+            // What counts twice is told, so that each entry that is counted has its own write.
+            Kind::Write if waits & !queued == 0 && waits & Deferral::COUNTED == 0 => Meeting::Replaces,
+            Kind::Rmw
+                if waits & maps::sees(op) & !Deferral::COUNTED == 0
+                    && waits & !queued == 0
+                    && waits & Deferral::COUNTED == 0 =>
+            {
+                Meeting::Replaces
+            }
+            _ => Meeting::Suspicious,
+        }
+    }
+
+    /// Puts another write of the same section into its place.
+    #[inline(always)]
+    pub(crate) fn replace(&mut self, record: &Record) {
+        self.record = *record;
+    }
+}
+
+/// Keeps a write of one entry back. False if there is no place.
+#[inline(always)]
+pub(crate) fn hold(open: *mut Open, record: &Record) -> bool {
+    // SAFETY: the section is the current task's.
+    let tag = unsafe { (*open).tag };
+    let Some(number) = place_for(record.entry, tag) else { return false };
+    keep(open, number, record, 0);
+    publish(record.entry, number, number, tag);
+    true
+}
+
+/// Puts the record of a write where its first entry is, and behind the section's others if it is still to be told.
+#[inline(always)]
+fn keep(open: *mut Open, number: u32, record: &Record, told: u64) {
+    let Some(held) = HELD.get_ptr_mut(number) else { return };
+    // SAFETY: the place is this section's, and the section the current task's.
+    unsafe {
+        (*held).record = *record;
+        (*held).told = told;
+        if told != 0 {
+            return;
+        }
+        (*held).next = 0;
+        let last = (*open).last;
+        if last == 0 {
+            (*open).first = number + 1;
+        } else if let Some(last) = HELD.get_ptr_mut(last - 1) {
+            (*last).next = u64::from(number) + 1;
+        }
+        (*open).last = number + 1;
+        (*open).held += 1;
+    }
+}
+
+/// Takes a place for an entry: one that the section has for it already, or one that is free. Gives its number.
+#[inline(always)]
+fn place_for(entry: u64, tag: u64) -> Option<u32> {
+    let number = set_of(entry);
+    let set = PENDING.get_ptr_mut(number)?;
+    // A place that the entry had before, else the first one: then the others, as far as they are.
+    let mut first = 0;
+    for way in 1..WAYS {
+        // SAFETY: `set` is a whole value of the map and `way` below WAYS.
+        let there = unsafe { (&raw const (*set).0[way].entry).read_volatile() };
+        first |= way * is_zero(there ^ entry) as usize;
+    }
+    for next in 0..WAYS {
+        let way = (first + next) % WAYS;
+        // SAFETY: as above.
+        let place = unsafe { &raw mut (*set).0[way] };
+        // SAFETY: as above.
+        let (there, its) =
+            unsafe { ((&raw const (*place).entry).read_volatile(), (&raw const (*place).tag).read_volatile()) };
+        let number = number * WAYS as u32 + way as u32;
+        if its == tag && there == entry {
+            return Some(number);
+        }
+        if its == BUSY || open::is_current(its) {
+            continue;
+        }
+        // SAFETY: as above.
+        if unsafe { compare_and_swap(&raw mut (*place).tag, its, BUSY) } == its {
+            return Some(number);
+        }
+    }
+    None
+}
+
+/// Fills a place that was taken.
+#[inline(always)]
+fn publish(entry: u64, number: u32, held: u32, tag: u64) {
+    let Some(set) = PENDING.get_ptr_mut(number / WAYS as u32) else { return };
+    // SAFETY: `set` is a whole value of the map, the way below WAYS, and the place this program's until it has a tag.
+    unsafe {
+        let place = &raw mut (*set).0[number as usize % WAYS];
+        (*place).entry = entry;
+        (*place).held = held.into();
+        (&raw mut (*place).tag).write_volatile(tag);
+    }
+}
+
+/// What the functions that are called for each entry share.
+struct Walk {
+    hit: Hit,
+    entry: u64,
+    tag: u64,
+    /// Where the first entry's place is.
+    number: u32,
+    /// Whether anything was found.
+    found: u32,
+    /// Whether anything had no place.
+    full: u32,
+    /// The next write of a section, from 1 on.
+    next: u32,
+}
+
+/// Tells of every write that is pending at some entries. Gives whether there is any.
+#[inline(always)]
+pub(crate) fn tell(hit: Hit, entry: u64, count: u32) -> bool {
+    let mut walk = Walk {
+        hit,
+        entry,
+        tag: 0,
+        number: 0,
+        found: 0,
+        full: 0,
+        next: 0,
+    };
+    each(count, tell_at, &mut walk);
+    walk.found != 0
+}
+
+/// Remembers all entries of a write, whose record is told or not. False if some had no place.
+#[inline(always)]
+pub(crate) fn remember(hit: Hit, open: *mut Open, record: &Record, told: u64) -> bool {
+    // SAFETY: the section is the current task's.
+    let tag = unsafe { (*open).tag };
+    let Some(number) = place_for(record.entry, tag) else { return false };
+    keep(open, number, record, told);
+    let mut walk =
+        Walk { hit, entry: record.entry, tag, number, found: 0, full: 0, next: 0 };
+    publish(record.entry, number, number, tag);
+    walk.entry += ENTRY;
+    if record.count > 1 {
+        each(u32::from(record.count) - 1, remember_at, &mut walk);
+    }
+    walk.full == 0
+}
+
+/// Tells of every write that the current task's section has kept back: something happens that may be too early for any.
+#[inline(always)]
+pub(crate) fn tell_own(hit: Hit) {
+    if !maps::only_suspects() {
+        return;
+    }
+    let Some(open) = open::find(task::current_ids().0) else { return };
+    // SAFETY: the section is the current task's.
+    let (next, held) = unsafe { (open.as_ref().first, open.as_ref().held) };
+    let mut walk = Walk {
+        hit,
+        entry: 0,
+        tag: 0,
+        number: 0,
+        found: 0,
+        full: 0,
+        next,
+    };
+    if held > MOST {
+        hit.lose(Kind::Write);
+    }
+    each(held, tell_next, &mut walk);
+}
+
+#[inline(always)]
+fn each(count: u32, work: unsafe extern "C" fn(u64, *mut Walk) -> i64, walk: &mut Walk) {
+    let count = if count > MOST { MOST } else { count };
+    // SAFETY: the function takes what is passed on to it.
+    unsafe { bpf_loop(count, work as *mut c_void, core::ptr::from_mut(walk).cast(), 0) };
+}
+
+unsafe extern "C" fn tell_at(_index: u64, walk: *mut Walk) -> i64 {
+    // SAFETY: it is the caller's.
+    let walk = unsafe { &mut *walk };
+    let entry = walk.entry;
+    walk.entry += ENTRY;
+    let Some(set) = PENDING.get_ptr(set_of(entry)) else { return 1 };
+    for way in 0..WAYS {
+        // SAFETY: `set` is a whole value of the map and `way` below WAYS.
+        let place = unsafe { &raw const (*set).0[way] };
+        // SAFETY: as above.
+        let (there, tag, held) = unsafe {
+            ((&raw const (*place).entry).read_volatile(), (&raw const (*place).tag).read_volatile(), (*place).held)
+        };
+        if there == entry && tag > BUSY && open::is_current(tag) {
+            walk.found = 1;
+            tell_one(walk.hit, held as u32);
+        }
+    }
+    0
+}
+
+unsafe extern "C" fn tell_next(_index: u64, walk: *mut Walk) -> i64 {
+    // SAFETY: it is the caller's.
+    let walk = unsafe { &mut *walk };
+    if walk.next == 0 {
+        return 1;
+    }
+    let number = walk.next - 1;
+    let Some(held) = HELD.get_ptr(number) else { return 1 };
+    // SAFETY: `held` is a whole value of the map.
+    walk.next = unsafe { (*held).next } as u32;
+    tell_one(walk.hit, number);
+    0
+}
+
+unsafe extern "C" fn remember_at(_index: u64, walk: *mut Walk) -> i64 {
+    // SAFETY: it is the caller's.
+    let walk = unsafe { &mut *walk };
+    match place_for(walk.entry, walk.tag) {
+        Some(number) => publish(walk.entry, number, walk.number, walk.tag),
+        None => walk.full = 1,
+    }
+    walk.entry += ENTRY;
+    0
+}
+
+/// Sends a write that was kept back, if nobody has yet.
+#[inline(never)]
+fn tell_one(hit: Hit, number: u32) {
+    let Some(held) = HELD.get_ptr_mut(number) else { return };
+    // SAFETY: `held` is a whole value of the map.
+    if unsafe { swap(&raw mut (*held).told, 1) } != 0 {
+        return;
+    }
+    // SAFETY: as above.
+    let mut record = unsafe { (*held).record };
+    record.memory = record.time;
+    record.time = hit.time();
+    record.flags |= Flags::HELD | Flags::MEMORY;
+    hit.send(&record, if record.kind == Kind::Rmw as u8 { Kind::Rmw } else { Kind::Write });
+}
