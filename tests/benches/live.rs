@@ -57,6 +57,8 @@ fn ways(peers: bool) -> Vec<Way> {
     };
     let mut ways = vec![
         Way { name: "none", what: "unwatched", words: vec![LOOP, LOOPS], most: None },
+        lazymmu("suspects", "lazymmu record --capture suspects", &["--capture", "suspects"], Some(1.4)),
+        lazymmu("no-stacks", "lazymmu record --no-stacks", &["--no-stacks"], Some(1.6)),
         lazymmu("sections", "lazymmu record", &[], Some(2.2)),
     ];
     if peers {
