@@ -83,8 +83,9 @@ fn a_panic_is_told() {
     let lab = lab();
     // The kernel panics when its first process ends.
     let mut initramfs = Initramfs::without_init();
-    initramfs.add_file("/init", &lab.lazymmu(), 0o755).unwrap();
-    let error = error(machine(&lab).run(&initramfs, &Job::default(), &mut |_| ()));
+    initramfs.add_file("/bin/lazymmu", &lab.lazymmu(), 0o755).unwrap();
+    let machine = machine(&lab).append("rdinit=/bin/lazymmu");
+    let error = error(machine.run(&initramfs, &Job::default(), &mut |_| ()));
     let Error::Panic { line, console } = &error else { panic!("{error}") };
     assert!(line.contains("Attempted to kill init"), "{line}");
     assert!(console.0.iter().any(|quoted| quoted.contains("Attempted to kill init")), "{error}");
