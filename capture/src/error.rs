@@ -275,7 +275,8 @@ pub(crate) fn short(error: &ProgramError) -> String {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             let said = log.lines().rev().map(str::trim).find(|line| {
-                !line.is_empty() && !line.starts_with("processed ") && !line.starts_with("verification time")
+                let figures = ["processed ", "verification time", "stack depth"];
+                !line.is_empty() && !figures.iter().any(|start| line.starts_with(start))
             });
             match said {
                 Some(said) => format!("{io_error}: the verifier said \"{said}\""),

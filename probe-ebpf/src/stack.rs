@@ -325,7 +325,7 @@ fn whole(ctx: &impl EbpfContext, hit: Hit, slot: Slot, begin: Begin) -> Option<(
 unsafe fn hash(item: *mut StackItem, len: usize, begin: Begin) -> Option<Taken> {
     let mut hash = StackHash::NEW;
     let mut caller = None;
-    let mut outer = 0;
+    let mut next = 0;
     let mut inner = 0;
     for index in 0..STACK_FRAMES {
         if index >= len {
@@ -339,16 +339,18 @@ unsafe fn hash(item: *mut StackItem, len: usize, begin: Begin) -> Option<Taken> 
                 // SAFETY: as above.
                 unsafe { (*item).frames[index] = frame };
                 caller = Some(frame);
+                next = index + 1;
             } else if index + 1 >= HOOK_FRAMES {
                 break;
             } else {
                 inner = frame;
                 continue;
             }
-        } else if outer == 0 {
-            outer = frame;
         }
         hash = hash.push(frame);
     }
+    // Not in the loop: 6.1 refuses a loop whose end runs on into its beginning.
+    // SAFETY: `next` is below STACK_FRAMES.
+    let outer = if next < len && next < STACK_FRAMES { unsafe { (*item).frames[next] } } else { 0 };
     caller.map(|caller| Taken { caller, id: hash.id(), outer })
 }
