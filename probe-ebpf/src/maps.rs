@@ -4,7 +4,8 @@ use aya_ebpf::btf_maps;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray};
 use lazymmu_abi::{
-    Code, Counters, Deferral, MAX_RINGS, REGISTER_WORDS, Record, Scope, Settings, Site, SiteSettings, StackItem,
+    Code, Counters, Deferral, MAX_RINGS, REGISTER_WORDS, Record, Scope, Settings, Site, SiteSettings,
+    StackItem,
 };
 
 use crate::{open, pending, stack};
@@ -59,7 +60,8 @@ pub(crate) static PENDING: Array<pending::Set> = Array::with_max_entries(pending
 
 /// The writes that they have, by the number of the place of the first entry.
 #[map]
-pub(crate) static HELD: Array<pending::Held> = Array::with_max_entries(pending::SETS * pending::WAYS as u32, 0);
+pub(crate) static HELD: Array<pending::Held> =
+    Array::with_max_entries(pending::SETS * pending::WAYS as u32, 0);
 
 /// The call stacks inside of sections that are known without being taken, for each program that asks for them.
 #[map]

@@ -80,7 +80,11 @@ pub(crate) fn find(entry: u64, tag: u64) -> Found {
         let place = unsafe { &raw const (*set).0[way] };
         // SAFETY: as above.
         let (there, its, held) = unsafe {
-            ((&raw const (*place).entry).read_volatile(), (&raw const (*place).tag).read_volatile(), (*place).held)
+            (
+                (&raw const (*place).entry).read_volatile(),
+                (&raw const (*place).tag).read_volatile(),
+                (*place).held,
+            )
         };
         let here = is_zero(there ^ entry);
         let mine = here & is_zero(its ^ tag);
@@ -193,8 +197,9 @@ fn place_for(entry: u64, tag: u64) -> Option<u32> {
         // SAFETY: as above.
         let place = unsafe { &raw mut (*set).0[way] };
         // SAFETY: as above.
-        let (there, its) =
-            unsafe { ((&raw const (*place).entry).read_volatile(), (&raw const (*place).tag).read_volatile()) };
+        let (there, its) = unsafe {
+            ((&raw const (*place).entry).read_volatile(), (&raw const (*place).tag).read_volatile())
+        };
         let number = number * WAYS as u32 + way as u32;
         if its == tag && there == entry {
             return Some(number);
@@ -241,15 +246,7 @@ struct Walk {
 /// Tells of every write that is pending at some entries. Gives whether there is any.
 #[inline(always)]
 pub(crate) fn tell(hit: Hit, entry: u64, count: u32) -> bool {
-    let mut walk = Walk {
-        hit,
-        entry,
-        tag: 0,
-        number: 0,
-        found: 0,
-        full: 0,
-        next: 0,
-    };
+    let mut walk = Walk { hit, entry, tag: 0, number: 0, found: 0, full: 0, next: 0 };
     each(count, tell_at, &mut walk);
     walk.found != 0
 }
@@ -261,8 +258,7 @@ pub(crate) fn remember(hit: Hit, open: *mut Open, record: &Record, told: u64) ->
     let tag = unsafe { (*open).tag };
     let Some(number) = place_for(record.entry, tag) else { return false };
     keep(open, number, record, told);
-    let mut walk =
-        Walk { hit, entry: record.entry, tag, number, found: 0, full: 0, next: 0 };
+    let mut walk = Walk { hit, entry: record.entry, tag, number, found: 0, full: 0, next: 0 };
     publish(record.entry, number, number, tag);
     walk.entry += ENTRY;
     if record.count > 1 {
@@ -280,15 +276,7 @@ pub(crate) fn tell_own(hit: Hit) {
     let Some(open) = open::find(task::current_ids().0) else { return };
     // SAFETY: the section is the current task's.
     let (next, held) = unsafe { (open.as_ref().first, open.as_ref().held) };
-    let mut walk = Walk {
-        hit,
-        entry: 0,
-        tag: 0,
-        number: 0,
-        found: 0,
-        full: 0,
-        next,
-    };
+    let mut walk = Walk { hit, entry: 0, tag: 0, number: 0, found: 0, full: 0, next };
     if held > MOST {
         hit.lose(Kind::Write);
     }
@@ -313,7 +301,11 @@ unsafe extern "C" fn tell_at(_index: u64, walk: *mut Walk) -> i64 {
         let place = unsafe { &raw const (*set).0[way] };
         // SAFETY: as above.
         let (there, tag, held) = unsafe {
-            ((&raw const (*place).entry).read_volatile(), (&raw const (*place).tag).read_volatile(), (*place).held)
+            (
+                (&raw const (*place).entry).read_volatile(),
+                (&raw const (*place).tag).read_volatile(),
+                (*place).held,
+            )
         };
         if there == entry && tag > BUSY && open::is_current(tag) {
             walk.found = 1;

@@ -48,7 +48,7 @@ fn fork_exclusive_needs_its_device() {
     if std::fs::read_to_string("/proc/devices").is_ok_and(|list| list.contains("HMM_DMIRROR")) {
         assert_eq!(said.code, Some(0), "{}", said.stderr);
     } else {
-        assert_eq!(said.code, Some(3), "{}", said.stderr);
+        assert_eq!(said.code, Some(4), "{}", said.stderr);
         assert!(said.stderr.contains("/dev/hmm_dmirror0"), "{}", said.stderr);
         assert!(said.stderr.contains("CONFIG_TEST_HMM"), "{}", said.stderr);
     }
@@ -63,7 +63,7 @@ fn works_or_says_what_is_missing(name: &str, missing: &[&str]) {
             assert!(summary.starts_with(&format!("{name}: ")), "{summary}");
         }
         code => {
-            assert_eq!(code, Some(3), "{}", said.stderr);
+            assert_eq!(code, Some(4), "{}", said.stderr);
             let told = missing.iter().any(|word| said.stderr.contains(word));
             assert!(told, "none of {missing:?} is in: {}", said.stderr);
         }

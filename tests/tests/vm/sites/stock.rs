@@ -88,6 +88,9 @@ pub(crate) fn takes_what_the_plan_says(stock: Stock) {
 pub(crate) fn workloads_are_seen(stock: Stock) {
     let trace = trace(stock, "sections");
     let mut seen: BTreeMap<u8, u64> = BTreeMap::new();
+    let in_task = |record: &&Record| record.context() == Context::Task;
+    let (all, in_tasks) = (trace.accesses().count(), trace.accesses().filter(in_task).count());
+    assert!(100 * in_tasks >= 99 * all, "{in_tasks} of {all} are no interrupt's");
     for record in trace.accesses() {
         assert!(is_plausible(record), "{record:?}");
         *seen.entry(record.op).or_default() += u64::from(record.count);
@@ -110,7 +113,6 @@ fn is_plausible(record: &Record) -> bool {
         && record.entry.is_multiple_of(8)
         && record.count > 0
         && record.stack != 0
-        && record.context() == Context::Task
         && (1..=3).contains(&record.level)
 }
 
