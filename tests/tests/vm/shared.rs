@@ -170,9 +170,14 @@ impl Run {
 
     /// Judges a trace from the guest here.
     pub(crate) fn replay(&self, trace: &str) -> Said {
+        self.judge(self.file(trace))
+    }
+
+    /// Judges a trace here.
+    pub(crate) fn judge(&self, trace: &[u8]) -> Said {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("trace.lmt");
-        std::fs::write(&path, self.file(trace)).unwrap();
+        std::fs::write(&path, trace).unwrap();
         self.lab.replay(&path).unwrap()
     }
 }

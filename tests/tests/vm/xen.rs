@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use lazymmu_tests::{Report, Series, step_output};
-use lazymmu_vm::{SignalWhen, Step};
+use lazymmu_vm::Step;
 use serde_json::Value;
 
 use crate::shared::{Plan, Run, Runs, lazymmu};
@@ -24,17 +24,20 @@ fn zap() -> &'static Run {
     })
 }
 
-/// The child of the fork has entries that map nothing. The kernel finds them when it ends, so that it never does, and
-/// the session is ended by a signal.
+/// The child of the fork has entries that map nothing. The kernel finds them when it ends, and dies of it in part: the child
+/// never ends, and nobody knows what else waits for it. So the trace goes out while it is written, and is judged here.
 fn fork() -> &'static Run {
     FORK.get(Series::V6_12, || {
         let survive = Step::Write { path: "/proc/sys/kernel/panic_on_oops".into(), text: "0".into() };
-        let live = live("/out/fork.lmt", "fork-exclusive");
-        let live = live
-            .signal(2, SignalWhen::Says("found rmw-pending".into(), Duration::from_secs(1)))
-            .limit(Duration::from_mins(1));
-        Plan::new().under_xen().with_debug_info().step(survive).run_as("live", live)
+        let record = lazymmu(["record", "-o", "-", "--", "workload", "run", "fork-exclusive"]);
+        let record = record.limit(Duration::from_secs(8));
+        Plan::new().under_xen().with_debug_info().step(survive).run_as("record", record)
     })
+}
+
+fn forked() -> Report {
+    let run = fork();
+    run.judge(&run.step("record").stdout).report().unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A workload that queues many stores, with the kernel's own tracepoint for the queue on.
@@ -48,14 +51,13 @@ fn batches() -> &'static Run {
 }
 
 /// The finding of a rule with these functions on the stacks of the write and of the access.
-fn finding(run: &Run, (rule, write, access): (&str, &str, &str)) -> Value {
-    let report = run.report("live");
+fn finding(report: &Report, (rule, write, access): (&str, &str, &str)) -> Value {
     let findings = report.findings(rule);
     let found = findings.into_iter().find(|finding| {
         Report::functions(finding, "write").contains(&write)
             && Report::functions(finding, "access").contains(&access)
     });
-    found.unwrap_or_else(|| panic!("no such finding; {}", step_output(run.step("live")))).clone()
+    found.unwrap_or_else(|| panic!("no such finding; {}", report.verdict())).clone()
 }
 
 fn raw<'a>(finding: &'a Value, value: &str) -> &'a str {
@@ -81,7 +83,8 @@ fn complains(run: &Run, words: &[&str]) {
 fn zap_reads_what_it_has_cleared() {
     let run = zap();
     run.expect_exit("live", 1);
-    let finding = finding(run, ("read-pending", "zap_pte_range", "pte_install_uffd_wp_if_needed"));
+    let finding =
+        finding(&run.report("live"), ("read-pending", "zap_pte_range", "pte_install_uffd_wp_if_needed"));
     is_proven(&finding);
     assert_eq!(raw(&finding, "pending"), "0x0000000000000000", "{finding:#}");
     // The queue is emptied where it is full, so that only the last of a range are still in it: 31 at most
@@ -97,31 +100,30 @@ fn the_kernel_warns_of_a_cleared_entry() {
 
 #[test]
 fn fork_copies_a_mark_for_a_page() {
-    let run = fork();
-    let finding = finding(run, ("read-pending", "restore_exclusive_pte", "copy_pte_range"));
+    let finding = finding(&forked(), ("read-pending", "restore_exclusive_pte", "copy_pte_range"));
     is_proven(&finding);
     assert_eq!(finding["example"]["pending"]["decoded"]["kind"], "present", "{finding:#}");
     assert_ne!(finding["example"]["seen"]["decoded"]["kind"], "present", "{finding:#}");
 }
 
+/// Which of its checks comes first depends on what else the child has.
 #[test]
 fn the_kernel_finds_the_pages_of_a_mark() {
-    complains(fork(), &["BUG: Bad page state"]);
+    let complaints: Vec<&str> = fork().finished.complaints().collect();
+    let found = |line: &&&str| line.contains("BUG: Bad page") || line.contains("kernel BUG at ");
+    assert!(complaints.iter().any(|line| found(&line)), "{complaints:#?}");
 }
 
 #[test]
 fn nothing_is_lost() {
-    for run in [zap(), fork()] {
-        assert_eq!(run.report("live").number("/losses/total"), 0);
-    }
+    assert_eq!(zap().report("live").number("/losses/total"), 0);
 }
 
 #[test]
 fn replay_says_what_live_said() {
-    for (run, trace) in [(zap(), "zap.lmt"), (fork(), "fork.lmt")] {
-        let replayed = run.replay(trace);
-        assert!(run.step("live").stdout == replayed.stdout, "{}", step_output(run.step("live")));
-    }
+    let run = zap();
+    let replayed = run.replay("zap.lmt");
+    assert!(run.step("live").stdout == replayed.stdout, "{}", step_output(run.step("live")));
 }
 
 /// The stores of each batch by our records, and by what the kernel says that it sends to the hypervisor.
