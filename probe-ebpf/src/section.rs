@@ -133,14 +133,13 @@ pub(crate) fn count(
             Some(open) => Some(open),
             None => open::take(tid),
         };
-        match open {
+        if let Some(open) = open {
             // SAFETY: it is the current task's.
-            Some(open) => unsafe { (*open.as_ptr()).depth = (*open.as_ptr()).depth.saturating_add(1) },
-            None => {
-                hit.lose_unknown();
-                if SAID.first() {
-                    warn!(ctx, "the table of sections is full: accesses of task {} are not seen", tid);
-                }
+            unsafe { (*open.as_ptr()).depth = (*open.as_ptr()).depth.saturating_add(1) };
+        } else {
+            hit.lose_unknown();
+            if SAID.first() {
+                warn!(ctx, "the table of sections is full: accesses of task {} are not seen", tid);
             }
         }
         return (before.is_some(), open);
