@@ -260,6 +260,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_left_out_is_counted_once() {
+        let mut sections = Sections::default();
+        let id = sections.open(task(1), CpuId(0), Mode::default(), StackId::NONE);
+        let section = sections.get(id);
+        (section.left_out, section.told_late) = (5, 2);
+        section.settled.push((Nanos(1), ProfileMask::ALL));
+        assert_eq!(section.emptied(Nanos(9)), 3);
+        assert!(section.settled.is_empty() && section.since == Nanos(9));
+        section.left_out = 4;
+        assert_eq!(section.emptied(Nanos(10)), 4, "what came late before was of another batch");
+        assert_eq!(section.emptied(Nanos(11)), 0);
+    }
+
+    #[test]
     fn names_are_bounded() {
         let mut names = Names::default();
         let name = TaskName([0; 16]);
