@@ -96,3 +96,58 @@ fn what_settled_in_between_has_settled() {
     let breaks = late.occurrences[0].breaks;
     assert!(breaks.has(Strict) && !breaks.has(PowerpcHash));
 }
+
+#[test]
+fn a_held_record_of_no_write_is_unknown() {
+    let mut log = Log::default();
+    log.enter(A).set(A, 3, PRESENT).read(A, 3, PRESENT).leave(A);
+    hold(&mut log, 1, 2);
+    log.records[1].op = Op::PtepGet as u8;
+    let outcome = log.run();
+    assert_eq!((found(&outcome), outcome.statistics.unknown), (Vec::new(), 1));
+}
+
+#[test]
+fn what_was_made_at_the_time_of_another_record_came_after_it() {
+    // With its section.
+    let mut log = Log::default();
+    log.enter(A).set(A, 3, PRESENT).read(A, 3, PRESENT).leave(A);
+    hold(&mut log, 1, 2);
+    log.records[1].memory = log.records[0].time;
+    assert_eq!(found(&log.run()), [("read-pending", 1)]);
+    // And a switch of that time came after the write.
+    let mut log = Log::default();
+    log.enter(A).set(A, 3, PRESENT).switch(A, 1).read(A, 3, PRESENT).leave(A);
+    hold(&mut log, 1, 3);
+    log.records[2].memory = log.records[1].time;
+    assert!(!log.run().occurrences[0].breaks.has(PowerpcHash));
+}
+
+#[test]
+fn what_settled_before_has_nothing_to_do_with_it() {
+    let mut log = Log::default();
+    log.enter(A).set(A, 9, PRESENT).switch(A, 1).set(A, 3, PRESENT).rmw(
+        A,
+        Op::PtepGetAndClear,
+        3,
+        1,
+        PRESENT,
+    );
+    log.read(A, 3, PRESENT).leave(A);
+    let told = log.run();
+    hold(&mut log, 3, 4);
+    let late = log.run();
+    let breaks = |outcome: &Outcome| outcome.occurrences.iter().map(|found| found.breaks).collect::<Vec<_>>();
+    assert_eq!(breaks(&late), breaks(&told));
+}
+
+#[test]
+fn a_section_is_not_wasted_by_what_is_only_counted() {
+    let mut log = Log::default();
+    for _ in 0..20 {
+        log.enter(A).leave(A);
+        let last = log.records.len() - 1;
+        log.records[last].entry = LeftOut { accesses: 2, changed: 2, pending: 2 }.packed();
+    }
+    assert_eq!(found(&log.run()), []);
+}
