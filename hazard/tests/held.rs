@@ -2,7 +2,7 @@
 
 mod support;
 
-use lazymmu_abi::{Flags, LeftOut, Op, Record};
+use lazymmu_abi::{Flags, Kind, LeftOut, Op, Record};
 use lazymmu_hazard::Outcome;
 use lazymmu_hazard::profile::ProfileId::{Strict, XenPv};
 use support::{Log, On, PRESENT, found, task};
@@ -150,4 +150,14 @@ fn a_section_is_not_wasted_by_what_is_only_counted() {
         log.records[last].entry = LeftOut { accesses: 2, changed: 2, pending: 2 }.packed();
     }
     assert_eq!(found(&log.run()), []);
+}
+
+#[test]
+fn what_is_only_counted_is_told_at_the_end_of_a_task_too() {
+    for accesses in [0, 3] {
+        let mut log = Log::default();
+        let entry = LeftOut { accesses, changed: 0, pending: 0 }.packed();
+        log.enter(A).push(A, Kind::TaskExit, 0, Record { entry, ..Record::default() });
+        assert_eq!(log.run().statistics.in_sections, u64::from(accesses));
+    }
 }

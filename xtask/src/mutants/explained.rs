@@ -107,6 +107,8 @@ pub(super) const EXPLAINED: &[(&str, &str)] = &[
     ("tasks.rs went_on: `(_, Effect::Resumed)` dropped", "as before"),
     // Short cuts and memory.
     ("engine.rs access: `self.pending.at(EntryAddr(record.entry)).is_some()` always true", CACHE),
+    ("engine.rs section: `record.entry != 0` always true", NOTHING_LEFT_OUT),
+    ("engine.rs exited: `record.entry != 0` always true", NOTHING_LEFT_OUT),
     ("engine.rs access: `record.count > 1` always true", CACHE),
     ("engine.rs access: `record.count > 1` with or without equality", CACHE),
     ("pending.rs place_for_one: `place_for_one` gives None", CACHE),
@@ -150,3 +152,4 @@ const CACHE: &str = "it saves work: without it the same is found by a longer way
 const ASKED_BY_RULES: &str = "it saves work: a rule that is shown more asks the same of each encounter again";
 const NOTHING_HIDDEN: &str =
     "it saves work: without the mark there is nothing behind the entry's write to be found";
+const NOTHING_LEFT_OUT: &str = "it saves work: counts of nothing change nothing";
