@@ -161,3 +161,27 @@ fn what_is_only_counted_is_told_at_the_end_of_a_task_too() {
         assert_eq!(log.run().statistics.in_sections, u64::from(accesses));
     }
 }
+
+#[test]
+fn what_was_made_before_all_was_forgotten_is_forgotten_too() {
+    let mut log = Log::default();
+    log.enter(A).set(A, 3, PRESENT);
+    let lost = Record { value: 1, flags: Flags::VALUE, ..Record::default() };
+    log.push(A, Kind::Lost, Kind::Write as u8, lost).read(A, 3, PRESENT).leave(A);
+    assert_eq!(found(&log.run()), []);
+    hold(&mut log, 1, 3);
+    assert_eq!(found(&log.run()), []);
+}
+
+#[test]
+fn what_was_made_in_the_section_before_is_of_no_other() {
+    // The places of sections that are over are used again: the second of A is not where the first was.
+    let mut log = Log::default();
+    log.enter(A).set(A, 3, PRESENT).leave(A).enter(B).enter(A).read(A, 3, PRESENT).leave(A).leave(B);
+    assert_eq!(found(&log.run()), []);
+    let write = log.records.remove(1);
+    let held =
+        Record { time: log.records[4].time, memory: write.time, flags: write.flags | Flags::HELD, ..write };
+    log.records.insert(4, held);
+    assert_eq!(found(&log.run()), []);
+}

@@ -34,6 +34,22 @@ fn an_operation_may_empty_the_queue_first_on_some_profiles() {
     assert_eq!(breaks, [strict, strict], "the queue of xen-pv is empty for both");
 }
 
+/// Of what a write that comes late has to know, the last time for each set of profiles is enough.
+#[test]
+fn what_settles_is_kept_once_for_each_set_of_profiles() {
+    let mut engine = Engine::new(Config::default());
+    let enter = record(Kind::Section, Op::Enter, 1);
+    engine.process(&Record { memory: 0, ..enter });
+    let id = engine.sections.of(TaskId::of(&enter)).unwrap();
+    let one = ProfileMask::NONE.with(ProfileId::XenPv);
+    let two = one.with(ProfileId::Arm64);
+    for (time, profiles) in [(5, one), (6, two), (7, one), (8, ProfileMask::NONE)] {
+        engine.now = Nanos(time);
+        engine.settle(id, profiles);
+    }
+    assert_eq!(engine.sections.get(id).settled, [(Nanos(7), one), (Nanos(6), two)]);
+}
+
 #[test]
 fn a_watched_engine_tells_every_hazard_by_itself() {
     let mut engine = Engine::new(Config::default());

@@ -18,12 +18,11 @@ use crate::{ExitStatus, Failure};
 const OWN: &str = "/bin/lazymmu";
 /// Where the user's programs are.
 const PROGRAMS: &str = "/workload";
-/// What the debug information of a megabyte takes beside its own size: it is unpacked once and read.
 const MEBIBYTE: u64 = 1 << 20;
 
 /// How the guest ended.
 pub(super) enum End {
-    /// It did its job, and these are the statuses of `record`.
+    /// It did its job, and this is the exit status of `record`.
     Done { status: i32 },
     /// It did not: what happened to it, in a word, and all that is to be said of it.
     Died { what: &'static str, message: String },
