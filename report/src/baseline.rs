@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Report;
 use crate::finding::Finding;
+use crate::words::Word;
 
 /// The version of the file that this code reads and writes.
 const VERSION: u32 = 1;
@@ -78,10 +79,10 @@ pub enum BaselineError {
 }
 
 /// What a finding is to the baseline.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaselineState {
     /// `new` or `known`.
-    pub state: &'static str,
+    pub state: Word,
     /// The release of the kernel on which it was first seen, if it is known.
     pub first_seen: Option<String>,
     /// What the baseline says of it.
@@ -159,7 +160,7 @@ impl Baseline {
         for finding in report.findings.iter().filter(|finding| finding.is_error()) {
             let known = self.known.get(&finding.fingerprint).cloned().unwrap_or_else(|| Known {
                 fingerprint: finding.fingerprint.clone(),
-                rule: finding.rule.to_owned(),
+                rule: finding.rule.to_string(),
                 what: finding.in_words(),
                 first_seen: report.target.release.clone(),
                 note: String::new(),
@@ -176,7 +177,7 @@ impl Baseline {
             let entry = self.known.get(&finding.fingerprint);
             *(if entry.is_some() { &mut known } else { &mut new }) += 1;
             finding.baseline = Some(BaselineState {
-                state: if entry.is_some() { "known" } else { "new" },
+                state: if entry.is_some() { "known" } else { "new" }.into(),
                 first_seen: entry.map(|entry| entry.first_seen.clone()),
                 note: entry.and_then(Known::note),
             });

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use lazymmu_abi::Record;
 use lazymmu_hazard::{Engine, StackId, StackNames, TaskId, without_suffixes};
 use lazymmu_trace::Symbols;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::stack::Names;
 use crate::style::{Role, Style};
@@ -18,7 +18,7 @@ use crate::style::{Role, Style};
 pub const COLUMNS: usize = 11;
 
 /// Counts of the sections that one function opened, or of all.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Batches {
     /// Sections, the outermost ones only.
     pub sections: u64,

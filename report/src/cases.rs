@@ -7,7 +7,7 @@ use lazymmu_hazard::rules::RULES;
 
 use crate::finding::Finding;
 use crate::text;
-use crate::{Report, figures};
+use crate::{Report, Word, figures};
 
 /// The name of the group that fails if something was not seen.
 pub(crate) const COMPLETE: &str = "nothing-missed";
@@ -38,7 +38,7 @@ pub(crate) enum Outcome {
     /// There is a hazard.
     Failed(String),
     /// Something was not seen.
-    Missed(&'static str),
+    Missed(Word),
     /// There is a hazard that does not count, and this is why.
     Skipped(String),
 }
@@ -102,8 +102,8 @@ fn found(finding: &Finding) -> Case<'_> {
 
 fn complete(report: &Report) -> Group<'static> {
     let case = |reason: &crate::Reason| Case {
-        name: reason.kind.to_owned(),
-        result: Outcome::Missed(reason.kind),
+        name: reason.kind.to_string(),
+        result: Outcome::Missed(reason.kind.clone()),
         text: format!("{}\n", reason.text),
         finding: None,
     };

@@ -4,29 +4,30 @@ use lazymmu_abi::{Context, Kind, Level, Op};
 use lazymmu_hazard::rules::Severity;
 use lazymmu_hazard::{Class, Proof};
 use lazymmu_trace::Symbols;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::baseline::BaselineState;
 use crate::json::hex;
 use crate::pte::{Decoded, PteLayout};
 use crate::stack::{self, StackFrame};
 use crate::timeline::SectionTimeline;
+use crate::words::Word;
 
 /// One bug.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Finding {
     /// The rule that is broken.
-    pub rule: &'static str,
+    pub rule: Word,
     /// `error` or `advice`.
-    pub severity: &'static str,
+    pub severity: Word,
     /// What happened, in words.
-    pub title: &'static str,
+    pub title: Word,
     /// The same for the same bug in every trace: 16 hexadecimal digits.
     pub fingerprint: String,
     /// What exactly is wrong, where it is no access that meets a pending write.
-    pub what: Option<&'static str>,
+    pub what: Option<Word>,
     /// `latent` or `proven`.
-    pub state: &'static str,
+    pub state: Word,
     /// How many hazards.
     pub count: u64,
     /// In how many of them the values differed.
@@ -34,7 +35,7 @@ pub struct Finding {
     /// On how many different call paths.
     pub paths: usize,
     /// The level of the entry: `pte`, `pmd` and so on.
-    pub level: Option<&'static str>,
+    pub level: Option<Word>,
     /// What each architecture's profile says.
     pub profiles: Vec<ProfileLine>,
     /// The write that was pending, if one was.
@@ -54,10 +55,10 @@ pub struct Finding {
 }
 
 /// What one profile says of a finding.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct ProfileLine {
     /// The profile's name.
-    pub name: &'static str,
+    pub name: Word,
     /// Whether the code is wrong there.
     pub breaks: bool,
     /// Why.
@@ -67,12 +68,12 @@ pub struct ProfileLine {
 }
 
 /// Who did what.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Site {
     /// The function, without the compiler's suffixes.
     pub function: String,
     /// The accessor or mode call.
-    pub op: &'static str,
+    pub op: Word,
     /// The call stack, innermost first; empty if it was lost.
     pub stack: Vec<StackFrame>,
 }
@@ -90,7 +91,7 @@ impl Site {
 }
 
 /// One event in full.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Example {
     /// When the access was: ns since the first record.
     pub time_ns: u64,
@@ -101,7 +102,7 @@ pub struct Example {
     /// The CPU of the write.
     pub write_cpu: Option<u16>,
     /// `task`, `softirq`, `hardirq` or `nmi`.
-    pub context: &'static str,
+    pub context: Word,
     /// The thread id.
     pub tid: u32,
     /// The task's name.
@@ -119,11 +120,11 @@ pub struct Example {
     /// What memory held at that instant; right after a read-modify-write.
     pub memory: Option<Value>,
     /// `same`, `different` or `not compared`.
-    pub comparison: &'static str,
+    pub comparison: Word,
 }
 
 /// An entry's value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Value {
     /// In hexadecimal.
     pub raw: String,
@@ -141,7 +142,7 @@ impl Finding {
     /// What happened where, as a part of a sentence.
     pub(crate) fn in_words(&self) -> String {
         let access = format!("{} in {}", self.access.op, self.access.function);
-        match (self.what, &self.write) {
+        match (&self.what, &self.write) {
             (Some(what), _) => format!("{what} ({access})"),
             (None, Some(write)) => format!("{access} after {} in {}", write.op, write.function),
             (None, None) => access,
@@ -152,26 +153,26 @@ impl Finding {
         let info = class.rule.info();
         let site = |site: &lazymmu_hazard::Site| Site {
             function: site.function.clone(),
-            op: site.op,
+            op: site.op.into(),
             stack: stack::frames(symbols, site.stack),
         };
         let profile = |line: &lazymmu_hazard::ProfileVerdict| ProfileLine {
-            name: line.profile.profile().name,
+            name: line.profile.profile().name.into(),
             breaks: line.breaks,
             why: line.why.clone(),
             verified: line.verified,
         };
         Self {
-            rule: info.name,
-            severity: info.severity.name(),
-            title: info.title,
+            rule: info.name.into(),
+            severity: info.severity.name().into(),
+            title: info.title.into(),
             fingerprint: format!("{:016x}", class.fingerprint),
-            what: class.breach.map(|breach| breach.what),
-            state: class.state.name(),
+            what: class.breach.map(|breach| breach.what.into()),
+            state: class.state.name().into(),
             count: class.count,
             proven: class.proven,
             paths: class.paths,
-            level: class.level.map(Level::name),
+            level: class.level.map(|level| level.name().into()),
             profiles: class.profiles.iter().map(profile).collect(),
             write: class.write.as_ref().map(site),
             access: site(&class.access),
@@ -197,7 +198,8 @@ impl Example {
                 Context::Softirq => "softirq",
                 Context::Hardirq => "hardirq",
                 Context::Nmi => "nmi",
-            },
+            }
+            .into(),
             tid: example.task.tid(),
             task: example.name.map(|name| name.to_string()),
             write_tid: example.write.map(|write| write.task.tid()),
@@ -210,7 +212,8 @@ impl Example {
                 Proof::Same => "same",
                 Proof::Different => "different",
                 Proof::NotCompared => "not compared",
-            },
+            }
+            .into(),
         }
     }
 }

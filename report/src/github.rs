@@ -39,7 +39,7 @@ fn message(finding: &Finding) -> String {
         let _ = write!(text, "\nWritten at {place}");
     }
     let _ = write!(text, "\nSeen {}, {}", figures::times(finding.count), finding.state);
-    let breaks: Vec<_> = finding.profiles.iter().filter(|line| line.breaks).map(|line| line.name).collect();
+    let breaks: Vec<_> = finding.profiles.iter().filter(|line| line.breaks).map(|line| &*line.name).collect();
     if !breaks.is_empty() {
         let _ = write!(text, "; breaks on {}", breaks.join(", "));
     }

@@ -32,6 +32,7 @@ pub mod suppress;
 mod text;
 mod timeline;
 pub mod what_if;
+mod words;
 mod wrap;
 
 pub use announce::announce;
@@ -46,6 +47,7 @@ pub use style::Style;
 pub use summary::{Damage, Hooks, Losses, Missing, Reason, Records, Sections, Target};
 pub use suppress::{Date, SuppressionError, Suppressions};
 pub use timeline::{Collector, LeftOut, SectionTimeline, Step};
+pub use words::Word;
 
 use lazymmu_hazard::{Outcome, Verdict};
 use lazymmu_trace::{Header, Symbols};

@@ -1,7 +1,9 @@
 //! What the bits of a page-table entry say, for people. The only place of this crate that knows an architecture.
 
 use lazymmu_abi::Level;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::words::Word;
 
 /// How the bits of an entry are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,11 +15,11 @@ pub enum PteLayout {
 }
 
 /// An entry's bits in words.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Decoded {
     /// What the entry is: `none`, `present`, `table`, `prot-none` or `swap` (which stands for all that is neither none
     /// nor a mapping: migration, device-exclusive, markers and so on).
-    pub kind: &'static str,
+    pub kind: Word,
     /// The page frame number of what it maps or points to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame: Option<String>,
@@ -28,7 +30,7 @@ pub struct Decoded {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swap_offset: Option<String>,
     /// The bits that are set, by name.
-    pub bits: Vec<&'static str>,
+    pub bits: Vec<Word>,
 }
 
 impl PteLayout {
@@ -52,8 +54,8 @@ impl Decoded {
     /// In one line.
     #[must_use]
     pub fn line(&self) -> String {
-        let mut words = vec![self.kind.to_owned()];
-        words.extend(self.bits.iter().map(|bit| (*bit).to_owned()));
+        let mut words = vec![self.kind.to_string()];
+        words.extend(self.bits.iter().map(ToString::to_string));
         words.extend(self.frame.iter().map(|frame| format!("frame {frame}")));
         words.extend(self.swap_type.iter().map(|number| format!("type {number}")));
         words.extend(self.swap_offset.iter().map(|offset| format!("offset {offset}")));
@@ -63,7 +65,7 @@ impl Decoded {
 
 /// arch/x86/include/asm/pgtable_types.h:10-47 and pgtable_64.h:190-224 (7.2.13; the same in 6.12.117).
 mod x86 {
-    use super::{Decoded, Level};
+    use super::{Decoded, Level, Word};
 
     const PRESENT: u64 = 1;
     const HUGE: u64 = 1 << 7;
@@ -91,28 +93,33 @@ mod x86 {
     pub(super) fn decode(value: u64, level: Option<Level>) -> Decoded {
         let upper = level.is_some_and(|level| level != Level::Pte);
         let named = |except: u64| {
-            BITS.iter().filter(move |(bit, _)| value & bit & !except != 0).map(|(_, name)| *name)
+            BITS.iter().filter(move |(bit, _)| value & bit & !except != 0).map(|(_, name)| Word::from(*name))
         };
         let frame = |value: u64| Some(format!("{:#x}", (value & FRAME) >> 12));
         if value == 0 {
-            Decoded { kind: "none", ..Decoded::default() }
+            Decoded { kind: "none".into(), ..Decoded::default() }
         } else if value & PRESENT != 0 {
             let huge = value & HUGE != 0;
-            let kind = if upper && !huge { "table" } else { "present" };
+            let kind = if upper && !huge { "table" } else { "present" }.into();
             let size = match (upper, huge) {
                 (true, true) => Some("huge"),
                 (false, true) => Some("pat"),
                 _ => None,
             };
-            Decoded { kind, frame: frame(value), bits: named(0).chain(size).collect(), ..Decoded::default() }
+            Decoded {
+                kind,
+                frame: frame(value),
+                bits: named(0).chain(size.map(Word::from)).collect(),
+                ..Decoded::default()
+            }
         } else if value & PROT_NONE != 0 {
             // The frame number of an entry that is not present is stored inverted (pgtable-invert.h).
             let bits = named(PROT_NONE).collect();
-            Decoded { kind: "prot-none", frame: frame(!value), bits, ..Decoded::default() }
+            Decoded { kind: "prot-none".into(), frame: frame(!value), bits, ..Decoded::default() }
         } else {
             let offset = !value << SWAP_TYPE_BITS >> SWAP_OFFSET_SHIFT;
             Decoded {
-                kind: "swap",
+                kind: "swap".into(),
                 swap_type: Some(value >> (64 - SWAP_TYPE_BITS)),
                 swap_offset: Some(format!("{offset:#x}")),
                 ..Decoded::default()

@@ -2,12 +2,12 @@
 
 use lazymmu_hazard::{StackId, StackNames};
 use lazymmu_trace::{Frame, Symbols};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cases::one_line;
 
 /// One function of a call stack.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct StackFrame {
     /// The function's name; the address in hexadecimal if it has none.
     pub function: String,

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use lazymmu_abi::Kind;
 use lazymmu_hazard::{CpuId, Gap, Statistics};
 use lazymmu_trace::{Header, Kernel};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cases::one_line;
+use crate::words::Word;
 
 /// The kernel that was traced.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Target {
     /// `uname -r`
     pub release: String,
@@ -37,7 +38,7 @@ impl Target {
 }
 
 /// What was hooked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Hooks {
     /// Which accesses were recorded.
     pub level: String,
@@ -55,7 +56,7 @@ pub struct Hooks {
 }
 
 /// What became of the instructions of a probe plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Sites {
     /// All that the plan knows.
     pub found: u64,
@@ -72,7 +73,7 @@ pub struct Sites {
 }
 
 /// Instructions that the kernel does not let be probed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct RefusedSites {
     /// Why.
     pub why: String,
@@ -111,7 +112,7 @@ impl Sites {
 }
 
 /// A hook that could not be attached.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Missing {
     /// What it would have watched.
     pub name: String,
@@ -142,12 +143,12 @@ impl Hooks {
 }
 
 /// Counts of records.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Records {
     /// All.
     pub total: u64,
     /// By kind; kinds without a record are left out.
-    pub by_kind: BTreeMap<&'static str, u64>,
+    pub by_kind: BTreeMap<Word, u64>,
     /// Reads, writes and read-modify-writes by a task inside a section.
     pub in_sections: u64,
     /// Records from interrupts.
@@ -158,7 +159,7 @@ pub struct Records {
 
 impl Records {
     pub(crate) fn new(statistics: &Statistics) -> Self {
-        let of_kind = |kind: &Kind| (kind.name(), statistics.of_kind(*kind));
+        let of_kind = |kind: &Kind| (Word::from(kind.name()), statistics.of_kind(*kind));
         Self {
             total: statistics.records,
             by_kind: Kind::ALL.iter().map(of_kind).filter(|(_, count)| *count > 0).collect(),
@@ -170,7 +171,7 @@ impl Records {
 }
 
 /// Counts of sections and what was written in them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Sections {
     /// Outermost sections entered.
     pub entered: u64,
@@ -215,21 +216,21 @@ impl Sections {
 }
 
 /// Records that never arrived.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Losses {
     /// All that were counted.
     pub total: u64,
     /// Places at which more may be missing, nobody knows how much.
     pub uncounted: u64,
     /// By kind; `unknown` where that is not known.
-    pub by_kind: BTreeMap<&'static str, u64>,
+    pub by_kind: BTreeMap<Word, u64>,
     /// By CPU; `unknown` where that is not known.
     pub by_cpu: BTreeMap<String, u64>,
 }
 
 impl Losses {
     pub(crate) fn new(losses: &lazymmu_hazard::Losses) -> Self {
-        let kind = |kind: Option<Kind>| kind.map_or("unknown", Kind::name);
+        let kind = |kind: Option<Kind>| Word::from(kind.map_or("unknown", Kind::name));
         let cpu = |cpu: Option<CpuId>| cpu.map_or_else(|| "unknown".to_owned(), |cpu| cpu.0.to_string());
         Self {
             total: losses.total(),
@@ -241,10 +242,10 @@ impl Losses {
 }
 
 /// Why a hazard may have been missed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Reason {
     /// One word: `lost`, `damaged`, `cut-off`, `coverage`, `table-full`, `unknown-records` or `resynced`.
-    pub kind: &'static str,
+    pub kind: Word,
     /// How many, where that can be said.
     pub count: Option<u64>,
     /// In words.
@@ -264,12 +265,12 @@ impl Reason {
             From::Unknown(count) => ("unknown-records", Some(*count)),
             From::Resynced(count) => ("resynced", Some(*count)),
         };
-        Self { kind, count, text: reason.to_string() }
+        Self { kind: kind.into(), count, text: reason.to_string() }
     }
 }
 
 /// What is wrong with the trace file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Damage {
     /// In words.
     pub text: String,

@@ -84,10 +84,10 @@ impl Text {
         let title = self.paint(Role::Title, "Advice:");
         self.line(&title);
         for finding in advice {
-            let what = finding.what.unwrap_or(finding.title);
+            let what = finding.what.as_deref().unwrap_or(&finding.title);
             let opener = finding.opener.as_ref().unwrap_or(&finding.access);
             let (rule, opener) =
-                (self.paint(Role::Name, finding.rule), self.paint(Role::Name, &opener.function));
+                (self.paint(Role::Name, &finding.rule), self.paint(Role::Name, &opener.function));
             self.line(&format!(" {rule}: {what}: {opener}, seen {}", figures::times(finding.count)));
         }
         self.line("");
@@ -96,7 +96,7 @@ impl Text {
     fn written(&mut self, finding: &Finding) {
         let Some((write, words)) = finding.write.as_ref().zip(written_words(finding)) else { return };
         self.line("");
-        self.line(&format!("{words} with {}:", self.paint(Role::Name, write.op)));
+        self.line(&format!("{words} with {}:", self.paint(Role::Name, &write.op)));
         self.stack(write);
     }
 
@@ -104,7 +104,7 @@ impl Text {
         let Finding { count, proven, paths, fingerprint, .. } = finding;
         let role = if *proven > 0 { Role::Bad } else { Role::Doubt };
         let state = self.paint(role, &state_words(finding));
-        if let Some(what) = finding.what {
+        if let Some(what) = &finding.what {
             self.line(&format!("What was seen: {what}."));
         }
         self.line(&state);
@@ -123,7 +123,7 @@ impl Text {
     }
 
     fn access(&self, finding: &Finding) -> String {
-        format!("{}{}:", self.paint(Role::Name, finding.access.op), access_words(finding))
+        format!("{}{}:", self.paint(Role::Name, &finding.access.op), access_words(finding))
     }
 
     fn stack(&mut self, site: &Site) {
@@ -213,8 +213,8 @@ pub(crate) fn state_words(finding: &Finding) -> String {
 /// What comes after the name of the access: of which entry, by whom and where.
 pub(crate) fn access_words(finding: &Finding) -> String {
     let Example { entry, cpu, tid, task: name, context, .. } = &finding.example;
-    let level = finding.level.map_or_else(|| "entry".to_owned(), str::to_uppercase);
-    let entry = match (entry, finding.access.op) {
+    let level = finding.level.as_deref().map_or_else(|| "entry".to_owned(), str::to_uppercase);
+    let entry = match (entry, &*finding.access.op) {
         (None, _) => String::new(),
         // What these work on is not the entry.
         (Some(entry), "fault" | "tlb-flush") => format!(" for {level} {entry}"),

@@ -72,7 +72,7 @@ fn timeline<'a>(report: &'a Report, rule: &str) -> &'a SectionTimeline {
 
 /// Each step's operation, and how many entries wait after it.
 fn steps(timeline: &SectionTimeline) -> Vec<(&str, usize)> {
-    timeline.steps.iter().map(|step| (step.op, step.waiting_entries)).collect()
+    timeline.steps.iter().map(|step| (&*step.op, step.waiting_entries)).collect()
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn what_waits_is_there_after_each_step_and_the_hazard_is_marked() {
     ];
     assert_eq!(steps(timeline), expected);
     assert_eq!((timeline.hazard, timeline.entered, timeline.goes_on), (6, true, false));
-    let roles: Vec<_> = timeline.steps.iter().map(|step| step.role).collect();
+    let roles: Vec<_> = timeline.steps.iter().map(|step| step.role.as_deref()).collect();
     assert_eq!((roles[5], roles[6]), (Some("write"), Some("access")));
     assert_eq!(roles.iter().flatten().count(), 2);
     assert_eq!(timeline.so_far().len(), 7);
@@ -150,7 +150,7 @@ fn a_long_section_is_cut_and_what_waits_is_right_all_the_same() {
         timeline.steps[left_out.before].waiting_entries as u64,
         left_out.before as u64 + left_out.count
     );
-    assert_eq!(timeline.steps[timeline.hazard].role, Some("access"));
+    assert_eq!(timeline.steps[timeline.hazard].role.as_deref(), Some("access"));
     assert!(timeline.goes_on);
     let text = report.text(Style::Plain);
     assert!(text.contains("more\n"), "{text}");
@@ -165,7 +165,7 @@ fn the_sample_in_every_detail() {
         let hazard = &timeline.steps[timeline.hazard];
         assert_eq!(Some(&hazard.time_ns), Some(&finding.example.time_ns));
         assert!(hazard.has_waiting(hazard.address.unwrap()), "what was met waits");
-        assert!(timeline.steps.iter().any(|step| step.role == Some("write")));
+        assert!(timeline.steps.iter().any(|step| step.role.as_deref() == Some("write")));
     }
     check("sample-report.txt", &report.text(Style::Plain));
     let document = serde_json::from_str(&report.json()).unwrap();

@@ -10,7 +10,7 @@ mod scenario;
 mod schema;
 
 use lazymmu_hazard::{Outcome, Verdict};
-use lazymmu_report::{Date, Report, Session, Style, Suppressions};
+use lazymmu_report::{Date, Report, Session, Style, Suppressions, Word};
 use lazymmu_trace::{Frame, Symbols};
 
 const TODAY: &str = "2026-11-20";
@@ -22,7 +22,7 @@ fn suppressions(text: &str) -> Suppressions {
 }
 
 /// The rules that are left, those that are suppressed, and the report.
-fn apply(text: &str) -> (Vec<&'static str>, Vec<&'static str>, Report, Verdict) {
+fn apply(text: &str) -> (Vec<Word>, Vec<Word>, Report, Verdict) {
     let scenario = scenario::fork_exclusive();
     let suppressions = suppressions(text);
     let mut outcome: Outcome = scenario.outcome.clone();
@@ -35,8 +35,8 @@ fn apply(text: &str) -> (Vec<&'static str>, Vec<&'static str>, Report, Verdict) 
         damage: scenario.damage,
     };
     let report = Report::new(&session).with_suppressed(&suppressions, &applied, &session);
-    let left = report.findings.iter().map(|finding| finding.rule).collect();
-    let gone = report.suppressed.iter().map(|suppressed| suppressed.finding.rule).collect();
+    let left = report.findings.iter().map(|finding| finding.rule.clone()).collect();
+    let gone = report.suppressed.iter().map(|suppressed| suppressed.finding.rule.clone()).collect();
     (left, gone, report, outcome.verdict())
 }
 
@@ -85,7 +85,11 @@ fn an_entry_for_some_profiles_suppresses_what_breaks_on_no_other() {
 fn an_expired_entry_suppresses_nothing_and_is_reported() {
     let expires = |date: &str| entry(&format!("rule = \"read-pending\"\nexpires = {date}"));
     let (_, gone, report, _) = apply(&expires("2026-11-21"));
-    assert_eq!((gone.as_slice(), report.suppressions), (&["read-pending"][..], None), "its last day");
+    assert_eq!(
+        (gone.as_slice(), report.suppressions),
+        (&[Word::from("read-pending")][..], None),
+        "its last day"
+    );
     let (_, gone, report, verdict) = apply(&expires("2026-11-20"));
     assert_eq!((gone.as_slice(), verdict), (&[][..], Verdict::Hazards));
     let note = report.suppressions.unwrap();

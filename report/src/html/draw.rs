@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use crate::Word;
 use crate::batches::{Batches, COLUMNS, column_name};
 use crate::finding::Finding;
 use crate::timeline::{SectionTimeline, Step, since};
@@ -71,7 +72,7 @@ struct Bar {
 #[derive(Serialize)]
 struct Mark {
     x: usize,
-    kind: &'static str,
+    kind: Word,
     bad: bool,
     words: String,
 }
@@ -180,7 +181,7 @@ fn marks(steps: &[Step], hazard: usize, entry: u64, own: Option<u64>) -> Vec<Mar
         let meant = index == hazard && step.address.is_none() && own == Some(entry);
         (step.is_about(entry) || meant).then(|| Mark {
             x: x(index),
-            kind: step.kind,
+            kind: step.kind.clone(),
             bad: index == hazard,
             words: title(step),
         })
@@ -194,8 +195,11 @@ fn title(step: &Step) -> String {
 }
 
 fn calls(steps: &[Step], hazard: usize) -> Vec<Call> {
-    let call =
-        |(index, step): (usize, &Step)| Call { x: x(index), words: step.op.to_owned(), bad: index == hazard };
+    let call = |(index, step): (usize, &Step)| Call {
+        x: x(index),
+        words: step.op.to_string(),
+        bad: index == hazard,
+    };
     steps.iter().enumerate().filter(|(_, step)| step.address.is_none()).map(call).collect()
 }
 

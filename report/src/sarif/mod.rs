@@ -90,7 +90,7 @@ fn level(error: bool) -> &'static str {
 
 fn notifications(report: &Report) -> Vec<Notification> {
     let notification = |reason: &crate::Reason| Notification {
-        descriptor: Descriptor { id: reason.kind },
+        descriptor: Descriptor { id: reason.kind.clone() },
         level: "warning",
         message: reason.text.as_str().into(),
     };
@@ -110,7 +110,7 @@ fn outcome(finding: &Finding, suppressions: Vec<Suppression>) -> Outcome {
     };
     let flow = ThreadFlow { locations: (1..).zip(&in_order).map(flow).collect() };
     Outcome {
-        rule_id: finding.rule.to_owned(),
+        rule_id: finding.rule.to_string(),
         rule_index: RULES.iter().position(|rule| rule.info.name == finding.rule),
         level: level(finding.is_error()),
         message: message(finding),
@@ -147,9 +147,9 @@ fn absent(report: &Report) -> impl Iterator<Item = Outcome> {
 }
 
 fn message(finding: &Finding) -> Message {
-    let breaks: Vec<_> = finding.profiles.iter().filter(|line| line.breaks).map(|line| line.name).collect();
+    let breaks: Vec<_> = finding.profiles.iter().filter(|line| line.breaks).map(|line| &*line.name).collect();
     let breaks = if breaks.is_empty() { String::new() } else { format!(" Breaks on {}.", breaks.join(", ")) };
-    let title = finding.what.unwrap_or(finding.title);
+    let title = finding.what.as_deref().unwrap_or(&finding.title);
     let seen = figures::times(finding.count);
     format!("{title}: {}. Seen {seen}, {}.{breaks}", finding.in_words(), finding.state).into()
 }

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::Word;
+
 /// What is there by its name, and is of no interest where it is empty.
 pub(super) type Bag = BTreeMap<&'static str, Value>;
 
@@ -78,7 +80,7 @@ pub(super) struct Notification {
 
 #[derive(Serialize)]
 pub(super) struct Descriptor {
-    pub(super) id: &'static str,
+    pub(super) id: Word,
 }
 
 /// A `result` of the standard.

@@ -79,7 +79,11 @@ impl Suppressions {
             }
         }
         findings.sort_by_cached_key(|Suppressed { by, finding }| {
-            (finding.rule, finding.fingerprint.clone(), by.first().map(|by| (by.file.clone(), by.line)))
+            (
+                finding.rule.clone(),
+                finding.fingerprint.clone(),
+                by.first().map(|by| (by.file.clone(), by.line)),
+            )
         });
         findings
     }
@@ -98,7 +102,7 @@ pub(crate) fn write(report: &Report, text: &mut Text) {
         let title = text.paint(Role::Title, "Suppressed:");
         text.line(&title);
         for Suppressed { by, finding } in &report.suppressed {
-            let rule = text.paint(Role::Name, finding.rule);
+            let rule = text.paint(Role::Name, &finding.rule);
             text.line(&format!(" {rule}: {}, seen {}", finding.in_words(), figures::times(finding.count)));
             for entry in by {
                 lines(text, &format!("{}:{}: {}", entry.file, entry.line, entry.reason), 4);

@@ -15,16 +15,17 @@ use std::collections::HashSet;
 use lazymmu_abi::{Context, Kind, Level, Op, Record};
 use lazymmu_hazard::{Nanos, StackId, TaskId, Waiting, without_suffixes};
 use lazymmu_trace::Symbols;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::finding::{Finding, Value};
 use crate::json::hex;
 use crate::pte::PteLayout;
 use crate::stack;
+use crate::words::Word;
 use collect::{Found, Seen};
 
 /// The course of a section.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct SectionTimeline {
     /// The thread id of the task whose section it is.
     pub tid: u32,
@@ -43,7 +44,7 @@ pub struct SectionTimeline {
 }
 
 /// Steps that are not there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct LeftOut {
     /// They came before this step.
     pub before: usize,
@@ -52,7 +53,7 @@ pub struct LeftOut {
 }
 
 /// One record of a section.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Step {
     /// When: ns since the first record of the trace.
     pub time_ns: u64,
@@ -61,11 +62,11 @@ pub struct Step {
     /// The thread id of the task.
     pub tid: u32,
     /// `task`, `softirq`, `hardirq` or `nmi`.
-    pub context: &'static str,
+    pub context: Word,
     /// The kind of the record: `read`, `write`, `rmw`, `section` and so on.
-    pub kind: &'static str,
+    pub kind: Word,
     /// The accessor or mode call.
-    pub op: &'static str,
+    pub op: Word,
     /// The innermost function of the call stack, without the compiler's suffixes.
     pub function: Option<String>,
     /// Its source file.
@@ -79,7 +80,7 @@ pub struct Step {
     /// What was written, or what a read got, or what a read-modify-write replaced.
     pub value: Option<Value>,
     /// What it is to the finding: `write`, `access`, or nothing.
-    pub role: Option<&'static str>,
+    pub role: Option<Word>,
     /// How many entries wait after it.
     pub waiting_entries: usize,
     /// The writes that wait after it, in their order.
@@ -153,14 +154,14 @@ impl SectionTimeline {
     fn mark(&mut self, finding: &Finding) {
         let hazard = self.hazard;
         if let Some(step) = self.steps.get_mut(hazard) {
-            step.role = Some("access");
+            step.role = Some("access".into());
         }
         let example = &finding.example;
-        let write = finding.write.as_ref().map(|write| write.op);
+        let write = finding.write.as_ref().map(|write| &write.op);
         let written =
-            |step: &&mut Step| Some(step.time_ns) == example.write_time_ns && Some(step.op) == write;
+            |step: &&mut Step| Some(step.time_ns) == example.write_time_ns && Some(&step.op) == write;
         if let Some(step) = self.steps.iter_mut().take(hazard).rev().find(written) {
-            step.role = Some("write");
+            step.role = Some("write".into());
         }
     }
 }
@@ -184,9 +185,9 @@ fn step(seen: &Seen, waiting: &[Waiting], start: Nanos, symbols: &Symbols, layou
         time_ns: Nanos(record.time).since(start).0,
         cpu: record.cpu,
         tid: TaskId::of(record).tid(),
-        context: context(record),
-        kind: kind.map_or("unknown", Kind::name),
-        op: operation(record),
+        context: context(record).into(),
+        kind: kind.map_or("unknown", Kind::name).into(),
+        op: operation(record).into(),
         function: frame.as_ref().map(|frame| without_suffixes(&frame.function).to_owned()),
         file: frame.as_ref().and_then(|frame| frame.file.clone()),
         line: frame.as_ref().and_then(|frame| frame.line),

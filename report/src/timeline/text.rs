@@ -38,12 +38,12 @@ pub(crate) fn write(timeline: &SectionTimeline, text: &mut Text) {
 
 fn line(step: &Step, start: u64, owner: u32, text: &Text) -> String {
     let time = since(step.time_ns.saturating_sub(start));
-    let mark = match step.role {
+    let mark = match step.role.as_deref() {
         Some("access") => text.paint(Role::Bad, "->"),
         Some(_) => text.paint(Role::Doubt, " *"),
         None => "  ".to_owned(),
     };
-    let op = if step.entries > 1 { format!("{} of {}", step.op, step.entries) } else { step.op.to_owned() };
+    let op = if step.entries > 1 { format!("{} of {}", step.op, step.entries) } else { step.op.to_string() };
     let op = text.paint(Role::Name, &format!("{op:<16}"));
     let entry = step.entry.as_deref().unwrap_or("");
     let value = step.value.as_ref().map_or("", |value| value.raw.as_str());
