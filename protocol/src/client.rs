@@ -97,13 +97,12 @@ fn read(reader: &mut BufReader<UnixStream>) -> Result<Option<Message>, Error> {
     let read = reader.by_ref().take(MAX_MESSAGE).read_until(b'\n', &mut line);
     read.map_err(|source| Error::Io { what: what(), source })?;
     match line.last() {
-        None => Ok(None),
         Some(b'\n') => {
             let text = std::str::from_utf8(&line).map_err(|error| Error::Line(error.to_string()))?;
             Message::parse(text).map(Some)
         }
         Some(_) if line.len() as u64 == MAX_MESSAGE => Err(Error::TooLong(line.len())),
-        // It went away in the middle of a line.
-        Some(_) => Ok(None),
+        // It went away, perhaps in the middle of a line.
+        None | Some(_) => Ok(None),
     }
 }
