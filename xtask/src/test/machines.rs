@@ -91,7 +91,7 @@ pub(super) fn run(tally: &mut Tally, variants: bool) {
         }
     }
     for (series, image, plan, module) in STOCK {
-        if series == stock::Series::V6_12Full && !variants {
+        if !variants {
             skip(tally, &mut cargo, module, "it takes a large package and a minute or two; --vm all has it");
             continue;
         }
