@@ -3,8 +3,10 @@
 mod gate;
 #[cfg(test)]
 mod tests;
+mod tui;
 
 pub use gate::{GateArgs, GateCommand};
+pub use tui::{Theme, TuiArgs};
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -46,6 +48,8 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Make a report of a recorded trace in any form, with the course of each finding's section.
     Report(MakeReportArgs),
+    /// Look at a recorded trace, or the embedded sample: findings, call paths, sections, CPUs, hooks.
+    Tui(TuiArgs),
     /// Boot a kernel in QEMU, run workloads on it, and judge what was recorded: for CI.
     Gate(Box<GateArgs>),
     /// Compare two traces or JSON reports: hazards that are new, gone or changed, and the batches side by side.

@@ -47,7 +47,25 @@ impl Input {
 
     /// The same, for a second look at what was opened before.
     pub(crate) fn reopen(path: Option<&Path>) -> Result<Self> {
-        let Some(path) = path else { return Self::sample() };
+        let Bytes { name, source, scenario } = Bytes::open(path)?;
+        Ok(Self { reader: Reader::new(name, source).map_err(unreadable)?, scenario })
+    }
+}
+
+/// The bytes of a trace, and what they are called in messages.
+pub(crate) struct Bytes {
+    pub(crate) name: String,
+    pub(crate) source: Source,
+    scenario: Option<Scenario>,
+}
+
+impl Bytes {
+    /// Of a file; without a path, those of the sample.
+    pub(crate) fn open(path: Option<&Path>) -> Result<Self> {
+        let Some(path) = path else {
+            let source = Source::Sample(Cursor::new(SAMPLE));
+            return Ok(Self { name: "the embedded sample".to_owned(), source, scenario: None });
+        };
         let name = path.display().to_string();
         let open = |source| ReadError::Open { name: name.clone(), source };
         let mut file = File::open(path).map_err(open).map_err(unreadable)?;
@@ -55,17 +73,9 @@ impl Input {
             let scenario = Scenario::open(path).map_err(|error| Failure::to(ExitStatus::Usage, error))?;
             let trace = scenario.to_trace().map_err(|error| Failure::to(ExitStatus::Bug, error))?;
             let source = Source::Scenario(Cursor::new(trace));
-            let reader = Reader::new(name, source).map_err(unreadable)?;
-            return Ok(Self { reader, scenario: Some(scenario) });
+            return Ok(Self { name, source, scenario: Some(scenario) });
         }
-        let reader = Reader::new(name, Source::File(file)).map_err(unreadable)?;
-        Ok(Self { reader, scenario: None })
-    }
-
-    fn sample() -> Result<Self> {
-        let source = Source::Sample(Cursor::new(SAMPLE));
-        let reader = Reader::new("the embedded sample", source).map_err(unreadable)?;
-        Ok(Self { reader, scenario: None })
+        Ok(Self { name, source: Source::File(file), scenario: None })
     }
 }
 

@@ -11,7 +11,7 @@ mod look;
 #[cfg(test)]
 mod tests;
 
-pub use look::Waiting;
+pub use look::{Open, Waiting};
 
 use lazymmu_abi::{Context, Flags, Kind, Op, Record};
 use rustc_hash::FxHashMap;

@@ -81,6 +81,11 @@ impl Section {
         self.mode.active() && !self.strayed
     }
 
+    /// Where the task's last record came from.
+    pub(crate) fn cpu(&self) -> CpuId {
+        self.cpu
+    }
+
     /// The queue is empty from here on, or nothing is known of it. Returns how many entries of it no record told.
     #[inline]
     pub(crate) fn emptied(&mut self, now: Nanos) -> u64 {
@@ -147,6 +152,11 @@ impl Sections {
 
     pub(crate) fn has(&self, task: TaskId) -> bool {
         self.by_task.contains_key(&task)
+    }
+
+    /// Every open section with its task, in no order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (TaskId, &Section)> {
+        self.by_task.iter().map(|(task, index)| (*task, &self.store[*index]))
     }
 
     /// The task's open section, to look at.

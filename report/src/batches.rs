@@ -54,7 +54,8 @@ fn column(entries: u64) -> usize {
 }
 
 /// What a column of the histogram counts.
-pub(crate) fn column_name(column: usize) -> String {
+#[must_use]
+pub fn column_name(column: usize) -> String {
     match column {
         0 | 1 => column.to_string(),
         _ if column == COLUMNS - 1 => format!("{}+", 1u64 << (column - 1)),

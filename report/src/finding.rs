@@ -10,6 +10,7 @@ use crate::baseline::BaselineState;
 use crate::json::hex;
 use crate::pte::{Decoded, PteLayout};
 use crate::stack::{self, StackFrame};
+use crate::text;
 use crate::timeline::SectionTimeline;
 use crate::words::Word;
 
@@ -134,8 +135,39 @@ pub struct Value {
 }
 
 impl Finding {
+    /// The finding alone, as the report for people has it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        text::finding(self)
+    }
+
+    /// Whether it went wrong.
+    #[must_use]
+    pub fn state_words(&self) -> String {
+        text::state_words(self)
+    }
+
+    /// Of which entry the access was, by whom and where.
+    #[must_use]
+    pub fn access_words(&self) -> String {
+        text::access_words(self)
+    }
+
+    /// When the write was, and by whom and where if not as the access; `None` if there was none.
+    #[must_use]
+    pub fn written_words(&self) -> Option<String> {
+        text::written_words(self)
+    }
+
+    /// The values: what each is, in hexadecimal, in words, and whether it shows that something went wrong.
+    #[must_use]
+    pub fn value_rows(&self) -> Vec<(&'static str, String, String, bool)> {
+        text::value_rows(self)
+    }
+
     /// Whether something is wrong; else it is advice.
-    pub(crate) fn is_error(&self) -> bool {
+    #[must_use]
+    pub fn is_error(&self) -> bool {
         self.severity == Severity::Error.name()
     }
 

@@ -46,7 +46,7 @@ pub use stack::{Names, StackFrame};
 pub use style::Style;
 pub use summary::{Damage, Hooks, Losses, Missing, Reason, Records, Sections, Target};
 pub use suppress::{Date, SuppressionError, Suppressions};
-pub use timeline::{Collector, LeftOut, SectionTimeline, Step};
+pub use timeline::{Collector, LeftOut, Mark, Room, SectionTimeline, Step};
 pub use words::Word;
 
 use lazymmu_hazard::{Outcome, Verdict};

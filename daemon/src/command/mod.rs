@@ -10,6 +10,7 @@ mod record;
 mod replay;
 mod report;
 mod stats;
+mod tui;
 mod what_if;
 mod workload;
 
@@ -29,6 +30,7 @@ pub fn run(cli: &Cli) -> Result<ExitStatus> {
         Command::Report(args) => report::run(args, cli.color),
         Command::Workload(args) => workload::run(args),
         Command::WhatIf(args) => what_if::run(args, cli.color),
+        Command::Tui(args) => tui::run(args, cli.color),
         Command::Stats(args) => stats::run(args, cli.color),
         Command::Plan(args) => plan::run(args),
         Command::Doctor(args) => doctor::run(args),

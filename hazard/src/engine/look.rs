@@ -2,7 +2,8 @@
 
 use super::Engine;
 use crate::pending::Write;
-use crate::types::{EntryAddr, Nanos, StackId, TaskId};
+use crate::tasks::Section;
+use crate::types::{CpuId, EntryAddr, Nanos, StackId, TaskId};
 
 /// A write that waits for a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +24,34 @@ pub struct Waiting {
     pub stack: StackId,
 }
 
+/// A section that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// Whose it is.
+    pub task: TaskId,
+    /// Where the task was last seen.
+    pub cpu: CpuId,
+    /// How deep it is nested.
+    pub depth: u32,
+    /// How often it is paused.
+    pub pauses: u32,
+    /// Whether the mode is on, as far as that is known.
+    pub on: bool,
+    /// The stack of the call that entered it; none if that was before the first record.
+    pub opener: StackId,
+    /// How many writes wait in it. An entry that was written twice counts twice.
+    pub waiting: usize,
+}
+
 impl Engine {
+    /// The sections that are open, by task.
+    #[must_use]
+    pub fn open_sections(&self) -> Vec<Open> {
+        let mut open: Vec<_> = self.sections.all().map(|(task, section)| section.look(task)).collect();
+        open.sort_unstable_by_key(|open| open.task);
+        open
+    }
+
     /// How many writes wait in the task's section; 0 if it is in none. An entry that was written twice counts twice.
     #[must_use]
     pub fn waiting_count(&self, task: TaskId) -> usize {
@@ -37,5 +65,19 @@ impl Engine {
             let Write { first, count, op, level, value, time, stack, .. } = *self.pending.write(*id);
             Waiting { first, count, op, level, value, time, stack }
         })
+    }
+}
+
+impl Section {
+    fn look(&self, task: TaskId) -> Open {
+        Open {
+            task,
+            cpu: self.cpu(),
+            depth: self.mode.enable,
+            pauses: self.mode.pause,
+            on: self.is_on(),
+            opener: self.opener,
+            waiting: self.writes.len(),
+        }
     }
 }

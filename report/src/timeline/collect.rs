@@ -9,12 +9,46 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use lazymmu_abi::{Kind, Record};
 use lazymmu_hazard::{Class, Engine, Nanos, TaskId, TaskName, Waiting};
 
-/// So many steps from the beginning of a section are kept,
-const HEAD: usize = 16;
-/// so many before the hazard,
-const BEFORE: usize = 240;
-/// and so many after it.
-const AFTER: usize = 48;
+/// How many steps of a section are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// From its beginning,
+    pub head: usize,
+    /// before the hazard,
+    pub before: usize,
+    /// and after it.
+    pub after: usize,
+}
+
+impl Default for Room {
+    /// What a report has.
+    fn default() -> Self {
+        Self { head: 16, before: 240, after: 48 }
+    }
+}
+
+/// A record whose section is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The task whose section it is.
+    pub owner: TaskId,
+    /// The task of the record.
+    pub task: TaskId,
+    /// When it was, since the first record of the trace.
+    pub time: Nanos,
+    /// Where it ran.
+    pub cpu: u16,
+}
+
+impl Mark {
+    /// The access of a finding.
+    #[must_use]
+    pub fn of(class: &Class) -> Self {
+        let example = &class.example;
+        let owner = example.write.map_or(example.task, |write| write.task);
+        Self { owner, task: example.task, time: example.time, cpu: example.cpu.0 }
+    }
+}
 
 /// A record of a section, and what it did to what waits.
 #[derive(Clone)]
@@ -45,12 +79,7 @@ impl Change {
 
 /// A hazard whose section is looked for.
 struct Wanted {
-    /// The task whose section it is.
-    owner: TaskId,
-    /// The task of the access.
-    task: TaskId,
-    time: Nanos,
-    cpu: u16,
+    mark: Mark,
     found: Option<Found>,
 }
 
@@ -97,6 +126,7 @@ pub struct Collector {
     owners: HashSet<TaskId>,
     open: HashMap<TaskId, Open>,
     start: Option<Nanos>,
+    room: Room,
     was_open: bool,
 }
 
@@ -104,14 +134,27 @@ impl Collector {
     /// For the examples of these findings.
     #[must_use]
     pub fn new(classes: &[Class]) -> Self {
-        let wanted = |class: &Class| {
-            let example = &class.example;
-            let owner = example.write.map_or(example.task, |write| write.task);
-            Wanted { owner, task: example.task, time: example.time, cpu: example.cpu.0, found: None }
-        };
-        let wanted: Vec<_> = classes.iter().map(wanted).collect();
-        let owners = wanted.iter().map(|wanted| wanted.owner).collect();
+        Self::of(classes.iter().map(Mark::of))
+    }
+
+    /// For these records.
+    #[must_use]
+    pub fn of(marks: impl IntoIterator<Item = Mark>) -> Self {
+        let wanted: Vec<_> = marks.into_iter().map(|mark| Wanted { mark, found: None }).collect();
+        let owners = wanted.iter().map(|wanted| wanted.mark.owner).collect();
         Self { wanted, owners, ..Self::default() }
+    }
+
+    /// With another number of steps.
+    #[must_use]
+    pub fn with_room(self, room: Room) -> Self {
+        Self { room, ..self }
+    }
+
+    /// For who begins in the middle of a trace: the time of its first record.
+    #[must_use]
+    pub fn starting_at(self, first: Nanos) -> Self {
+        Self { start: Some(first), ..self }
     }
 
     /// Whether everything was found, so that no more records are needed.
@@ -138,7 +181,7 @@ impl Collector {
         let hits = self.hits(record, task);
         let owners: Vec<_> = self.open.keys().copied().collect();
         for owner in owners {
-            let hit = hits.iter().any(|number| self.wanted[*number].owner == owner);
+            let hit = hits.iter().any(|number| self.wanted[*number].mark.owner == owner);
             if owner == task || hit || record.kind == Kind::Lost as u8 || meets(engine, owner, record) {
                 self.push(engine, owner, record);
             }
@@ -168,7 +211,7 @@ impl Collector {
     fn hits(&self, record: &Record, task: TaskId) -> Vec<usize> {
         let time = Nanos(record.time).since(self.start.unwrap_or_default());
         let hit = |wanted: &Wanted| {
-            let Wanted { task: of, time: at, cpu, found, .. } = wanted;
+            let Wanted { mark: Mark { task: of, time: at, cpu, .. }, found } = wanted;
             found.is_none() && *at == time && *cpu == record.cpu && *of == task
         };
         let told = !matches!(Kind::try_from(record.kind), Ok(Kind::TaskName | Kind::Lost) | Err(_));
@@ -194,12 +237,12 @@ impl Collector {
             *wants -= 1;
         }
         open.followed.retain(|(_, wants)| *wants > 0);
-        open.push(seen);
+        open.push(seen, self.room);
     }
 
     fn hit(&mut self, engine: &Engine, number: usize, record: &Record) {
         let wanted = &mut self.wanted[number];
-        let (owner, start) = (wanted.owner, self.start.unwrap_or_default());
+        let (owner, start) = (wanted.mark.owner, self.start.unwrap_or_default());
         let name = engine.name_of(owner);
         // It may be about no section at all, such as a leave without an enter.
         let alone = Open { head: vec![Seen { record: *record, change: Change::None }], ..Open::default() };
@@ -218,7 +261,7 @@ impl Collector {
         };
         match open {
             Some(open) => {
-                open.followed.push((number, AFTER));
+                open.followed.push((number, self.room.after));
                 wanted.found = Some(found(open));
             }
             None => wanted.found = Some(found(&alone)),
@@ -235,14 +278,14 @@ impl Wanted {
 }
 
 impl Open {
-    fn push(&mut self, seen: Seen) {
-        if self.head.len() < HEAD && self.tail.is_empty() {
+    fn push(&mut self, seen: Seen, room: Room) {
+        if self.head.len() < room.head && self.tail.is_empty() {
             seen.change.apply(&mut self.waiting);
             self.head.push(seen);
             return;
         }
         self.tail.push_back(seen);
-        if self.tail.len() > BEFORE
+        if self.tail.len() > room.before
             && let Some(gone) = self.tail.pop_front()
         {
             gone.change.apply(&mut self.waiting);

@@ -7,7 +7,7 @@
 mod collect;
 mod text;
 
-pub use collect::Collector;
+pub use collect::{Collector, Mark, Room};
 pub(crate) use text::{since, write};
 
 use std::collections::HashSet;
@@ -125,7 +125,7 @@ impl SectionTimeline {
         &self.steps[..self.steps.len().min(self.hazard + 1)]
     }
 
-    fn new(found: &Found, finding: &Finding, symbols: &Symbols, layout: PteLayout) -> Self {
+    fn new(found: &Found, symbols: &Symbols, layout: PteLayout) -> Self {
         let mut steps = Vec::new();
         let mut waiting = Vec::new();
         let before = found.head.len();
@@ -138,7 +138,7 @@ impl SectionTimeline {
         }
         let owner = (found.owner.tid(), found.name.map(|name| name.to_string()));
         let left_out = (found.left_out > 0).then_some(LeftOut { before, count: found.left_out });
-        let mut this = Self {
+        Self {
             tid: owner.0,
             task: owner.1,
             entered: found.entered,
@@ -146,12 +146,11 @@ impl SectionTimeline {
             left_out,
             hazard: found.hazard,
             goes_on: found.goes_on,
-        };
-        this.mark(finding);
-        this
+        }
     }
 
-    fn mark(&mut self, finding: &Finding) {
+    /// Says which steps the finding is about.
+    pub fn mark(&mut self, finding: &Finding) {
         let hazard = self.hazard;
         if let Some(step) = self.steps.get_mut(hazard) {
             step.role = Some("access".into());
@@ -169,7 +168,20 @@ impl SectionTimeline {
 /// The courses of the sections, for the findings whose classes the collector was made from, in the same order.
 pub(crate) fn attach(findings: &mut [Finding], collector: Collector, symbols: &Symbols, layout: PteLayout) {
     for (finding, found) in findings.iter_mut().zip(collector.finish()) {
-        finding.timeline = found.map(|found| SectionTimeline::new(&found, finding, symbols, layout));
+        let timeline = found.map(|found| SectionTimeline::new(&found, symbols, layout));
+        finding.timeline = timeline.map(|mut timeline| {
+            timeline.mark(finding);
+            timeline
+        });
+    }
+}
+
+impl Collector {
+    /// The courses of the sections, in the order of what was looked for.
+    #[must_use]
+    pub fn timelines(self, symbols: &Symbols, layout: PteLayout) -> Vec<Option<SectionTimeline>> {
+        let course = |found: Option<Found>| Some(SectionTimeline::new(&found?, symbols, layout));
+        self.finish().map(course).collect()
     }
 }
 

@@ -1,0 +1,100 @@
+//! The terminal: how it is set up, and how it is always given back, also by a panic.
+
+use std::io::{self, Stdout, Write, stdout};
+use std::panic;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossterm::cursor::{Hide, Show};
+use crossterm::event::{DisableMouseCapture, EnableMouseCapture};
+use crossterm::execute;
+use crossterm::terminal::{
+    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
+use rustix::process::{Signal, kill_current_process_group};
+
+/// Whether the terminal is ours at this time.
+static OURS: AtomicBool = AtomicBool::new(false);
+/// Whether a thread panicked while it was.
+static PANICKED: AtomicBool = AtomicBool::new(false);
+static HOOK: Once = Once::new();
+
+/// The terminal while it is ours. Dropped, it is given back.
+pub(crate) struct Screen {
+    pub(crate) terminal: Terminal<CrosstermBackend<Stdout>>,
+    mouse: bool,
+}
+
+impl Screen {
+    pub(crate) fn new(mouse: bool) -> io::Result<Self> {
+        HOOK.call_once(|| {
+            let before = panic::take_hook();
+            panic::set_hook(Box::new(move |info| {
+                if OURS.load(Ordering::Acquire) {
+                    PANICKED.store(true, Ordering::Release);
+                    give_back();
+                }
+                before(info);
+            }));
+        });
+        take(mouse)?;
+        let terminal = Terminal::new(CrosstermBackend::new(stdout()));
+        let terminal = terminal.inspect_err(|_| give_back())?;
+        Ok(Self { terminal, mouse })
+    }
+
+    /// Switches the mouse on or off.
+    pub(crate) fn set_mouse(&mut self, on: bool) -> io::Result<()> {
+        self.mouse = on;
+        if on { execute!(stdout(), EnableMouseCapture) } else { execute!(stdout(), DisableMouseCapture) }
+    }
+
+    /// Gives the terminal back, stops until somebody says to go on, and takes it again.
+    pub(crate) fn suspend(&mut self) -> io::Result<()> {
+        give_back();
+        // The whole job stops, as the shell expects it of the key.
+        kill_current_process_group(Signal::STOP)?;
+        self.again()
+    }
+
+    /// Takes the terminal again after others may have used it.
+    pub(crate) fn again(&mut self) -> io::Result<()> {
+        take(self.mouse)?;
+        self.terminal.clear()
+    }
+
+    /// Puts text on the clipboard, if the terminal knows how to.
+    pub(crate) fn copy(text: &str) -> io::Result<()> {
+        execute!(stdout(), crossterm::clipboard::CopyToClipboard::to_clipboard_from(text))
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        give_back();
+    }
+}
+
+/// Whether a thread panicked; what it said is on the terminal.
+pub(crate) fn has_panicked() -> bool {
+    PANICKED.load(Ordering::Acquire)
+}
+
+fn take(mouse: bool) -> io::Result<()> {
+    enable_raw_mode()?;
+    OURS.store(true, Ordering::Release);
+    let set_up = execute!(stdout(), EnterAlternateScreen, Hide);
+    let set_up = set_up.and_then(|()| if mouse { execute!(stdout(), EnableMouseCapture) } else { Ok(()) });
+    set_up.inspect_err(|_| give_back())
+}
+
+/// Gives the terminal back once. What fails here cannot be mended.
+fn give_back() {
+    if OURS.swap(false, Ordering::AcqRel) {
+        let _ = execute!(stdout(), DisableMouseCapture, LeaveAlternateScreen, Show);
+        let _ = disable_raw_mode();
+        let _ = stdout().flush();
+    }
+}
