@@ -161,7 +161,14 @@ pub static ACTIONS: [Info; 42] = [
         "Show only the steps about the entry of the selected one, or all again.",
     ),
     info(Action::Search, Looking, "search", &["/"], "search", "Search for text in this view."),
-    info(Action::SearchNext, Looking, "search-next", &["n"], "", "Go to the next line that was searched for."),
+    info(
+        Action::SearchNext,
+        Looking,
+        "search-next",
+        &["n"],
+        "",
+        "Go to the next line that was searched for.",
+    ),
     info(
         Action::SearchPrevious,
         Looking,
@@ -188,7 +195,14 @@ pub static ACTIONS: [Info; 42] = [
     ),
     info(Action::NextEvent, Time, "next-event", &["."], "event", "Go to the next record."),
     info(Action::PreviousEvent, Time, "previous-event", &[","], "", "Go to the record before."),
-    info(Action::NextSection, Time, "next-section", &["]"], "section", "Go to where the next section is entered."),
+    info(
+        Action::NextSection,
+        Time,
+        "next-section",
+        &["]"],
+        "section",
+        "Go to where the next section is entered.",
+    ),
     info(
         Action::PreviousSection,
         Time,

@@ -17,7 +17,7 @@ use crate::state::{Effect, Input, Look};
 use crate::view::draw;
 
 /// How long a source may take until it has told everything.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What a dump is of.
 #[derive(Clone, Debug)]

@@ -143,7 +143,8 @@ impl Keymap {
             let action = Action::by_name(name).ok_or_else(|| format!("there is no action {name}"))?;
             for key in keys {
                 let parsed = Key::parse(key).ok_or_else(|| format!("{key} (for {name}) is no key"))?;
-                if let Some((_, other)) = wanted.iter().find(|(known, of)| *known == parsed && *of != action) {
+                if let Some((_, other)) = wanted.iter().find(|(known, of)| *known == parsed && *of != action)
+                {
                     return Err(format!("{key} is for both {} and {name}", other.info().name));
                 }
                 wanted.push((parsed, action));
@@ -170,16 +171,13 @@ pub fn script(text: &str) -> Result<Vec<Key>, String> {
         let mut rest = line;
         while let Some(c) = rest.chars().next() {
             let named = rest.strip_prefix('<').and_then(|rest| rest.split_once('>'));
-            match named {
-                Some((name, after)) => {
-                    let name = if name == "lt" { "<" } else { name };
-                    keys.push(Key::parse(name).ok_or_else(|| format!("<{name}> is no key"))?);
-                    rest = after;
-                }
-                None => {
-                    keys.push(Key { code: KeyCode::Char(c), ctrl: false, alt: false });
-                    rest = &rest[c.len_utf8()..];
-                }
+            if let Some((name, after)) = named {
+                let name = if name == "lt" { "<" } else { name };
+                keys.push(Key::parse(name).ok_or_else(|| format!("<{name}> is no key"))?);
+                rest = after;
+            } else {
+                keys.push(Key { code: KeyCode::Char(c), ctrl: false, alt: false });
+                rest = &rest[c.len_utf8()..];
             }
         }
     }
@@ -206,7 +204,10 @@ mod tests {
     #[test]
     fn scripts() {
         let shown = |text| script(text).unwrap().iter().map(Key::to_string).collect::<Vec<_>>();
-        assert_eq!(shown("j<Enter>/a b<lt><Ctrl-s>\n"), ["j", "Enter", "/", "a", "Space", "b", "<", "Ctrl-s"]);
+        assert_eq!(
+            shown("j<Enter>/a b<lt><Ctrl-s>\n"),
+            ["j", "Enter", "/", "a", "Space", "b", "<", "Ctrl-s"]
+        );
         assert_eq!(shown("<a"), ["<", "a"]);
         assert!(script("<Nope>").unwrap_err().contains("<Nope>"));
     }
@@ -214,9 +215,9 @@ mod tests {
     #[test]
     fn a_patch_takes_keys_from_others_and_is_refused_if_it_contradicts_itself() {
         let patch = |entries: &[(&str, &[&str])]| {
-            let entries = entries.iter().map(|(name, keys)| {
-                ((*name).to_owned(), keys.iter().map(|key| (*key).to_owned()).collect())
-            });
+            let entries = entries
+                .iter()
+                .map(|(name, keys)| ((*name).to_owned(), keys.iter().map(|key| (*key).to_owned()).collect()));
             let mut map = Keymap::default();
             map.patch(&entries.collect()).map(|()| map)
         };

@@ -90,12 +90,11 @@ impl Theme {
             (Self::Light, Role::Quiet) => return style.fg(Color::Gray),
             (_, Role::Bad) => Some(Color::Red),
             (Self::Dark, Role::Doubt) => Some(Color::Yellow),
-            (Self::Light, Role::Doubt) => Some(Color::Magenta),
             (_, Role::Good) => Some(Color::Green),
             (Self::Dark, Role::Name | Role::Key) => Some(Color::Cyan),
             (Self::Light, Role::Name | Role::Key) => Some(Color::Blue),
             (Self::Dark, Role::Found) => Some(Color::LightYellow),
-            (Self::Light, Role::Found) => Some(Color::Magenta),
+            (Self::Light, Role::Doubt | Role::Found) => Some(Color::Magenta),
             (Self::Dark, Role::Bar) => return style.fg(Color::White).bg(Color::Blue),
             (Self::Light, Role::Bar) => return style.fg(Color::Black).bg(Color::Gray),
         };

@@ -18,10 +18,10 @@ use crate::{ExitStatus, Failure};
 pub(super) fn run(args: &TuiArgs, color: Color) -> Result<ExitStatus> {
     let look = look(args, color)?;
     let policy = Policy::new(policy::filter(&args.filter, None)?, &args.suppress)?;
-    let judging =
-        Judging { suppressions: policy.suppressions, today: policy.today, filter: policy.filter };
+    let judging = Judging { suppressions: policy.suppressions, today: policy.today, filter: policy.filter };
     let path = args.trace.clone();
-    let name = path.as_deref().map_or_else(|| "embedded sample".to_owned(), |path| path.display().to_string());
+    let name =
+        path.as_deref().map_or_else(|| "embedded sample".to_owned(), |path| path.display().to_string());
     // Says what is wrong with the file, and with which status, before anything is drawn.
     drop(input::Input::reopen(args.trace.as_deref())?);
     let open: Open = Arc::new(move || reader(path.as_deref()).map_err(|error| error.to_string()));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use lazymmu_abi::{Op, Record};
 use lazymmu_hazard::{Engine, TaskId};
+use lazymmu_report::Word;
 use lazymmu_report::batches::Observer;
 
 /// Watches an engine while it works, and counts the batches with what ended them.
@@ -27,8 +28,8 @@ impl Causes {
         &self.observer
     }
 
-    pub(super) fn counts(&self) -> &BTreeMap<&'static str, u64> {
-        &self.counts
+    pub(super) fn counts(&self) -> BTreeMap<Word, u64> {
+        self.counts.iter().map(|(cause, count)| (Word::Borrowed(*cause), *count)).collect()
     }
 }
 

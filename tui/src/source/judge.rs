@@ -1,7 +1,7 @@
 //! Judges records as they come, and makes snapshots of what is known.
 
 use lazymmu_abi::Record;
-use lazymmu_hazard::Engine;
+use lazymmu_hazard::{Class, Engine};
 use lazymmu_report::filter::Selection;
 use lazymmu_report::{Filter, Names, Report, Session};
 use lazymmu_trace::{Damage, Header, Symbols};
@@ -88,7 +88,12 @@ impl Judge {
     }
 
     /// What is known now.
-    pub(super) fn snapshot(&mut self, symbols: &Symbols, damage: Option<Damage>, total: Option<u64>) -> Snapshot {
+    pub(super) fn snapshot(
+        &mut self,
+        symbols: &Symbols,
+        damage: Option<Damage>,
+        total: Option<u64>,
+    ) -> (Snapshot, Vec<Class>) {
         let mut outcome = self.engine.outcome();
         if let Some(selection) = &self.selection {
             outcome = selection.outcome(outcome, symbols);
@@ -101,18 +106,18 @@ impl Judge {
         let report = report.with_suppressed(suppressions, &applied, &session);
         let start = self.first.unwrap_or_default();
         let records = outcome.statistics.records;
-        Snapshot {
+        let snapshot = Snapshot {
             report,
-            classes: outcome.classes(&Names(symbols)),
             seen: self.log.seen(&outcome.occurrences, symbols).collect(),
             records,
             total,
             length_ns: self.last.saturating_sub(start),
             done: false,
             batches: self.causes.observer().total(),
-            causes: self.causes.counts().clone(),
+            causes: self.causes.counts(),
             machine: self.tracker.machine(&self.engine, symbols, start),
             note: damage.map(|damage| format!("the trace is damaged: {damage}")),
-        }
+        };
+        (snapshot, outcome.classes(&Names(symbols)))
     }
 }

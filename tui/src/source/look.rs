@@ -53,11 +53,14 @@ pub(super) fn run(
 fn answer(looker: &mut Result<Looker, String>, shared: &Mutex<Shared>, request: &Request) -> Answer {
     let looker = looker.as_mut().map_err(|error| error.clone());
     match request {
-        Request::Section(class) => Answer::Section(looker.and_then(|looker| {
-            let snapshot = shared.lock().unwrap_or_else(PoisonError::into_inner).latest.clone();
-            let fingerprint = format!("{:016x}", class.fingerprint);
-            let finding =
-                snapshot.report.findings.iter().find(|finding| finding.fingerprint == fingerprint);
+        Request::Section(fingerprint) => Answer::Section(looker.and_then(|looker| {
+            let (snapshot, classes) = {
+                let shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                (Arc::clone(&shared.latest), Arc::clone(&shared.classes))
+            };
+            let mut both = snapshot.report.findings.iter().zip(classes.iter());
+            let both = both.find(|(finding, _)| finding.fingerprint == *fingerprint);
+            let (finding, class) = both.ok_or("this finding is no more")?;
             section::of_finding(&mut looker.walk, class, finding).map(Arc::new)
         })),
         Request::SectionAt(record) => Answer::Section(
@@ -123,7 +126,8 @@ impl Looker {
             moments.iter().filter(|moment| moment.time < now).max()
         };
         let side = if next { "after" } else { "before" };
-        let found = found.ok_or_else(|| format!("there is no hazard {side} this, as far as it was judged"))?;
+        let found =
+            found.ok_or_else(|| format!("there is no hazard {side} this, as far as it was judged"))?;
         let time = self.walk.start.saturating_add(found.time.0);
         let at = self.walk.at(time, |record| record.cpu == found.cpu)?;
         at.ok_or_else(|| "the trace has no such record".to_owned())

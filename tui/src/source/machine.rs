@@ -23,7 +23,7 @@ pub struct Cpu {
     pub task: TaskId,
     /// Its name.
     pub name: Option<String>,
-    /// The last operation.
+    /// The last operation; empty if it is not told.
     pub op: &'static str,
     /// `task`, `softirq`, `hardirq` or `nmi`.
     pub context: &'static str,
@@ -97,7 +97,14 @@ impl Tracker {
         let cpus = self.cpus.iter().enumerate().filter_map(|(number, last)| {
             let Last { task, kind, op, context: at, time, records } = (*last)?;
             let time_ns = time.saturating_sub(start);
-            let cpu = Cpu { task, name: name(task), op: operation(kind, op), context: context(at), time_ns, records };
+            let cpu = Cpu {
+                task,
+                name: name(task),
+                op: operation(kind, op),
+                context: context(at),
+                time_ns,
+                records,
+            };
             Some((number as u16, cpu))
         });
         let tasks = engine.open_sections().into_iter().map(|open| Task {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use lazymmu_hazard::{Arch, Class, Config, Engine, Gap, TaskId, Waiting};
 use lazymmu_report::batches::Batches;
-use lazymmu_report::{Date, Filter, PteLayout, Report, SectionTimeline, Suppressions};
+use lazymmu_report::{Date, Filter, PteLayout, Report, SectionTimeline, Suppressions, Word};
 use lazymmu_trace::{Header, Reader};
 
 pub use machine::{Cpu, Machine, Task};
@@ -60,8 +60,6 @@ impl About {
 pub struct Snapshot {
     /// The report as it would be now.
     pub report: Report,
-    /// What the findings of the report were made of, in the same order; empty if the source does not say.
-    pub classes: Vec<Class>,
     /// When each finding was last seen, and how often of late; by fingerprint.
     pub seen: BTreeMap<String, Seen>,
     /// Records so far.
@@ -75,7 +73,7 @@ pub struct Snapshot {
     /// The sizes of the batches, all together.
     pub batches: Batches,
     /// What ended the batches, with how often.
-    pub causes: BTreeMap<&'static str, u64>,
+    pub causes: BTreeMap<Word, u64>,
     /// CPUs and tasks after the last record.
     pub machine: Machine,
     /// What the source has to say of itself, such as damage.
@@ -102,7 +100,7 @@ pub struct Seen {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     /// The course of the section of a finding, by its fingerprint.
-    Section(Arc<Class>),
+    Section(String),
     /// The course of the section at a moment: of the task of the record with this number.
     SectionAt(u64),
     /// A moment.
@@ -240,6 +238,8 @@ pub struct Judging {
 /// What the threads of a source have in common.
 struct Shared {
     latest: Arc<Snapshot>,
+    /// What its findings were made of, in the same order.
+    classes: Arc<Vec<Class>>,
     /// Where the hazards were, as far as it was judged.
     moments: Arc<Vec<hazards::Moment>>,
 }

@@ -16,14 +16,12 @@ const ROOM: Room = Room { head: 16, before: 600, after: 240 };
 const BACK: [usize; 3] = [1, 16, usize::MAX];
 
 /// The course of a finding's section.
-pub(super) fn of_finding(walk: &mut Walk, class: &Class, finding: Option<&Finding>) -> Result<Section, String> {
+pub(super) fn of_finding(walk: &mut Walk, class: &Class, finding: &Finding) -> Result<Section, String> {
     let mark = Mark::of(class);
     let since = class.example.write.map_or(mark.time, |write| write.time.min(mark.time));
     let mut timeline = course(walk, mark, since)?;
-    if let Some(finding) = finding {
-        timeline.mark(finding);
-    }
-    Ok(finish(walk, timeline, Some(format!("{:016x}", class.fingerprint))))
+    timeline.mark(finding);
+    Ok(finish(walk, timeline, Some(finding.fingerprint.clone())))
 }
 
 /// The course of the section that a record is in.

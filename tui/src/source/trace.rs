@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use lazymmu_hazard::Class;
 use lazymmu_report::Filter;
 use lazymmu_trace::{Header, Reader};
 
@@ -41,8 +42,9 @@ impl TraceSource {
         let reader = open()?;
         let about = About::new(name, Kind::Trace, reader.about.header.clone());
         let total = Some(reader.about.records);
-        let first = Judge::new(&about.header, &judging).snapshot(&reader.about.symbols, None, total);
-        let shared = Arc::new(Mutex::new(Shared { latest: Arc::new(first), moments: Arc::default() }));
+        let (first, _) = Judge::new(&about.header, &judging).snapshot(&reader.about.symbols, None, total);
+        let shared = Shared { latest: Arc::new(first), classes: Arc::default(), moments: Arc::default() };
+        let shared = Arc::new(Mutex::new(shared));
         let (requests, asked) = channel();
         let (answer, answers) = channel();
         let pending = Arc::new(AtomicUsize::new(0));
@@ -147,15 +149,17 @@ impl Pass {
         if ended.is_continue() {
             judge.end();
             let snapshot = judge.snapshot(&reader.about.symbols, reader.damage(), total);
-            self.show(Snapshot { done: true, ..snapshot }, &judge);
+            let (snapshot, classes) = snapshot;
+            self.show((Snapshot { done: true, ..snapshot }, classes), &judge);
         }
         Ok(())
     }
 
-    fn show(&self, snapshot: Snapshot, judge: &Judge) {
+    fn show(&self, (snapshot, classes): (Snapshot, Vec<Class>), judge: &Judge) {
         let mut shared = lock(&self.shared);
         if !self.is_over() {
             shared.latest = Arc::new(snapshot);
+            shared.classes = Arc::new(classes);
             if shared.moments.len() != judge.moments().len() {
                 shared.moments = Arc::new(judge.moments().to_vec());
             }

@@ -131,7 +131,11 @@ impl Walk {
     }
 
     /// The first record from that time on.
-    pub(super) fn at(&mut self, time: u64, wanted: impl Fn(&Record) -> bool) -> Result<Option<Numbered>, String> {
+    pub(super) fn at(
+        &mut self,
+        time: u64,
+        wanted: impl Fn(&Record) -> bool,
+    ) -> Result<Option<Numbered>, String> {
         let mut found = None;
         self.read(self.span_at(time), |number, record| {
             if record.time >= time && wanted(record) {

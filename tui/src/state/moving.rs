@@ -1,7 +1,5 @@
 //! The cursor and the views.
 
-use std::sync::Arc;
-
 use super::{Effect, State, View};
 use crate::source::Request;
 use crate::view;
@@ -41,20 +39,14 @@ impl State {
             return vec![Effect::Request(Request::SectionAt(record))];
         }
         let Some(selected) = self.selected.clone() else {
-            self.section_note = "no finding is selected".to_owned();
+            "No finding is selected.".clone_into(&mut self.section_note);
             return Vec::new();
         };
         if self.section.as_ref().is_some_and(|section| section.finding.as_ref() == Some(&selected)) {
             return Vec::new();
         }
-        let number = self.shown.report.findings.iter().position(|finding| finding.fingerprint == selected);
-        let class = number.and_then(|number| self.shown.classes.get(number));
-        let Some(class) = class.cloned() else {
-            self.section_note = "this source does not tell the course of sections".to_owned();
-            return Vec::new();
-        };
         self.forget_section();
-        vec![Effect::Request(Request::Section(Arc::new(class)))]
+        vec![Effect::Request(Request::Section(selected))]
     }
 
     fn forget_section(&mut self) {
@@ -102,9 +94,8 @@ impl State {
         let count = rows.len();
         let wanted = self.search.to_lowercase();
         let skip = usize::from(!here);
-        let found = (skip..count + skip).map(|step| {
-            if forward { (from + step) % count } else { (from + count - step % count) % count }
-        });
+        let found = (skip..count + skip)
+            .map(|step| if forward { (from + step) % count } else { (from + count - step % count) % count });
         let found = found.into_iter().find(|line| rows[*line].to_lowercase().contains(&wanted));
         if let Some(line) = found {
             self.put(line);

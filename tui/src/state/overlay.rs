@@ -140,7 +140,9 @@ impl State {
         let fits = |info: &&Info| {
             let about = format!("{} {}", info.name, info.text).to_lowercase();
             let keys = self.look.keymap.shown(info.action);
-            words.iter().all(|word| about.contains(word) || keys.split(' ').any(|key| key.eq_ignore_ascii_case(word)))
+            words
+                .iter()
+                .all(|word| about.contains(word) || keys.split(' ').any(|key| key.eq_ignore_ascii_case(word)))
         };
         let mut found: Vec<_> = ACTIONS.iter().filter(fits).collect();
         // Who types a name means that action.

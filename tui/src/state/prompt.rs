@@ -76,7 +76,8 @@ fn nanoseconds(text: &str) -> Option<u64> {
     };
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
     let digits = u32::try_from(part.len()).ok().filter(|digits| *digits <= 9)?;
-    let part = if part.is_empty() { 0 } else { part.parse::<u64>().ok()?.checked_mul(scale)? / 10u64.pow(digits) };
+    let part =
+        if part.is_empty() { 0 } else { part.parse::<u64>().ok()?.checked_mul(scale)? / 10u64.pow(digits) };
     whole.parse::<u64>().ok()?.checked_mul(scale)?.checked_add(part)
 }
 

@@ -73,7 +73,8 @@ impl State {
 
     fn compare(&self, a: &Finding, b: &Finding) -> Ordering {
         let breaks = |finding: &Finding| finding.profiles.iter().filter(|profile| profile.breaks).count();
-        let last = |finding: &Finding| self.shown.seen.get(&finding.fingerprint).map_or(0, |seen| seen.last_ns);
+        let last =
+            |finding: &Finding| self.shown.seen.get(&finding.fingerprint).map_or(0, |seen| seen.last_ns);
         let severity = |finding: &Finding| {
             (Reverse(finding.is_error()), Reverse(finding.proven > 0), Reverse(finding.count))
         };
@@ -82,7 +83,7 @@ impl State {
         };
         let order = match self.column {
             Column::Severity => Ordering::Equal,
-            Column::Rule => a.rule.cmp(b.rule),
+            Column::Rule => a.rule.cmp(&b.rule),
             Column::Breaks => breaks(b).cmp(&breaks(a)),
             Column::Count => b.count.cmp(&a.count),
             Column::Last => last(b).cmp(&last(a)),

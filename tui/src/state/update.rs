@@ -19,14 +19,13 @@ impl State {
                 if self.overlay.is_some() {
                     return self.typed(key);
                 }
-                match self.look.keymap.action(key) {
-                    Some(action) => self.act(action),
-                    None => {
-                        let help = self.look.keymap.shown(Action::Help);
-                        self.message = Some((format!("{key} means nothing here; {help} shows what does"), true));
-                        Vec::new()
-                    }
+                if let Some(action) = self.look.keymap.action(key) {
+                    return self.act(action);
                 }
+                let help = self.look.keymap.keys(Action::Help).next();
+                let hint = help.map_or_else(String::new, |help| format!("; {help} shows what does"));
+                self.message = Some((format!("{key} means nothing here{hint}"), true));
+                Vec::new()
             }
             Input::Click(column, row) => self.click(column, row),
             Input::Wheel(lines) => match &mut self.overlay {
@@ -135,7 +134,10 @@ impl State {
                 let (prompt, origin) = (*prompt, *origin);
                 match self.submit(prompt, text) {
                     Ok(effects) => {
-                        if prompt == Prompt::Search && !self.search.is_empty() && !self.find(origin, true, true) {
+                        if prompt == Prompt::Search
+                            && !self.search.is_empty()
+                            && !self.find(origin, true, true)
+                        {
                             self.message = Some((format!("{} is not to be found here", self.search), true));
                         }
                         effects
@@ -246,7 +248,8 @@ impl State {
             Action::Copy => {
                 let text = view::copied(self);
                 let lines = text.lines().count();
-                self.message = Some((format!("copied {lines} line{}", if lines == 1 { "" } else { "s" }), false));
+                self.message =
+                    Some((format!("copied {lines} line{}", if lines == 1 { "" } else { "s" }), false));
                 vec![Effect::Copy(text)]
             }
             Action::Theme => {

@@ -118,14 +118,21 @@ pub(super) fn footer(state: &State, area: Rect, buffer: &mut Buffer) {
     let row = Rect { y, height: 1, ..area };
     if let Some(Overlay::Prompt { prompt, text, .. }) = &state.overlay {
         let room = usize::from(area.width).saturating_sub(width(prompt.label()) + 2);
-        let mut spans = vec![
+        let spans = vec![
             Span::raw(" "),
             span(state, Role::Key, prompt.label()),
             Span::raw(cut_left(text, room)),
             span(state, Role::Cursor, " "),
         ];
         if let Some((message, _)) = &state.message {
-            spans.push(span(state, Role::Bad, format!("  {message}")));
+            let blank = " ".repeat(usize::from(area.width));
+            buffer.set_string(area.x, y - 1, blank, Style::new());
+            buffer.set_line(
+                area.x,
+                y - 1,
+                &Line::from(span(state, Role::Bad, format!(" ! {message}"))),
+                area.width,
+            );
         }
         buffer.set_line(area.x, y, &Line::from(spans), area.width);
         return;
@@ -133,7 +140,12 @@ pub(super) fn footer(state: &State, area: Rect, buffer: &mut Buffer) {
     if let Some((message, bad)) = &state.message {
         let role = if *bad { Role::Bad } else { Role::Plain };
         let mark = if *bad { " ! " } else { " " };
-        buffer.set_line(area.x, y, &Line::from(vec![span(state, role, format!("{mark}{message}"))]), area.width);
+        buffer.set_line(
+            area.x,
+            y,
+            &Line::from(vec![span(state, role, format!("{mark}{message}"))]),
+            area.width,
+        );
         return;
     }
     buffer.set_style(row, theme.style(Role::Bar));
@@ -157,7 +169,9 @@ fn offered(view: View) -> Vec<Action> {
         View::Findings => &[Action::Open, Action::Section, Action::Sort, Action::Filter, Action::Search],
         View::Finding => &[Action::Open, Action::Search],
         View::Section => &[Action::Open, Action::OneEntry, Action::Search],
-        View::Cpus => &[Action::NextEvent, Action::NextSection, Action::NextHazard, Action::Jump, Action::Open],
+        View::Cpus => {
+            &[Action::NextEvent, Action::NextSection, Action::NextHazard, Action::Jump, Action::Open]
+        }
         View::Hooks => &[Action::Search],
     };
     let rest = [

@@ -26,7 +26,7 @@ pub(super) fn lines(state: &State) -> Vec<Line<'static>> {
     lines.push(Line::default());
     lines.push(title("What ended them:".to_owned()));
     let mut causes: Vec<_> =
-        state.shown.causes.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+        state.shown.causes.iter().map(|(name, count)| (name.to_string(), *count)).collect();
     causes.sort_by_key(|(name, count)| (std::cmp::Reverse(*count), name.clone()));
     lines.extend(bars(state, "", &causes));
     lines

@@ -29,12 +29,7 @@ fn at_the_end(state: &State) -> Sheet {
 
 fn at_moment(state: &State, moment: &Moment) -> Sheet {
     let total = state.shown.total.unwrap_or(state.shown.records);
-    let text = format!(
-        " At {}, record #{} of {}.",
-        time(moment.time_ns),
-        moment.record,
-        count(total)
-    );
+    let text = format!(" At {}, record #{} of {}.", time(moment.time_ns), moment.record, count(total));
     let head = vec![Line::from(span(state, Role::Title, text)), heading(state)];
     let rows = moment.events.iter().map(|event| row(state, event, event.record == moment.record)).collect();
     let lines = machine(state, &moment.machine);
@@ -144,7 +139,13 @@ fn machine(state: &State, machine: &Machine) -> Vec<Line<'static>> {
         cell_right("CPU", 4)
     )));
     for task in &machine.tasks {
-        let mode = if task.on { "on" } else if task.pauses > 0 { "paused" } else { "unsure" };
+        let mode = if task.on {
+            "on"
+        } else if task.pauses > 0 {
+            "paused"
+        } else {
+            "unsure"
+        };
         lines.push(Line::from(vec![
             Span::raw(cell(&who(task.task, task.name.as_deref()), 25)),
             span(state, if task.on { Role::Doubt } else { Role::Plain }, cell(mode, 8)),

@@ -46,7 +46,7 @@ pub(super) fn sheet(state: &State) -> Sheet {
         Span::raw(" "),
         span(state, if finding.is_error() { Role::Bad } else { Role::Doubt }, kind),
         Span::raw(" "),
-        span(state, Role::Name, finding.rule),
+        span(state, Role::Name, finding.rule.to_string()),
         span(state, Role::Title, format!(" in {}: {}", finding.access.function, finding.title)),
     ])];
     Sheet { head, rows: rows.into_iter().map(|row| row.line).collect(), panels, empty: String::new() }
@@ -77,7 +77,7 @@ fn rows(state: &State, finding: &Finding) -> Vec<Row> {
     let mut say = |role, text: String| {
         rows.extend(wrap(&text, columns).into_iter().map(|line| Line::from(span(state, role, line)).into()));
     };
-    if let Some(what) = finding.what {
+    if let Some(what) = &finding.what {
         say(Role::Plain, format!("What was seen: {what}."));
     }
     say(if finding.proven > 0 { Role::Bad } else { Role::Doubt }, finding.state_words());
@@ -85,7 +85,8 @@ fn rows(state: &State, finding: &Finding) -> Vec<Row> {
         1 => String::new(),
         paths => format!(" on {paths} call paths, of which one is shown"),
     };
-    let times = if finding.count == 1 { "once".to_owned() } else { format!("{} times", count(finding.count)) };
+    let times =
+        if finding.count == 1 { "once".to_owned() } else { format!("{} times", count(finding.count)) };
     say(Role::Plain, format!("Seen {times}{paths}. Fingerprint {}.", finding.fingerprint));
     rows.push(Line::default().into());
     paths_of(state, finding, columns, &mut rows);
@@ -190,7 +191,7 @@ fn values(state: &State, finding: &Finding, columns: usize, rows: &mut Vec<Row>)
         return;
     }
     rows.push(Line::default().into());
-    let comparison = match finding.example.comparison {
+    let comparison = match &*finding.example.comparison {
         "different" => "Values (they differ: the write was not there yet):",
         "same" => "Values (the same: nothing was deferred here):",
         _ => "Values (not compared):",
@@ -198,7 +199,7 @@ fn values(state: &State, finding: &Finding, columns: usize, rows: &mut Vec<Row>)
     rows.push(Line::from(span(state, Role::Title, comparison)).into());
     for (name, raw, words, bad) in values {
         let mark = if bad { "!" } else { " " };
-        let head = vec![
+        let head = [
             span(state, Role::Bad, mark),
             Span::raw(cell(name, 9)),
             span(state, Role::Name, cell(&raw, 18)),
@@ -230,7 +231,7 @@ fn profiles(state: &State, finding: &Finding, columns: usize, rows: &mut Vec<Row
             let doubt = if profile.verified { "" } else { " (not checked against its source)" };
             let why = wrap(&format!("{}{doubt}", profile.why), columns.saturating_sub(15).max(20));
             for (number, why) in why.into_iter().enumerate() {
-                let name = cell(if number == 0 { profile.name } else { "" }, 12);
+                let name = cell(if number == 0 { &profile.name } else { "" }, 12);
                 let name = span(state, role, format!(" {name} "));
                 rows.push(Line::from(vec![name, Span::raw(why)]).into());
             }
@@ -239,7 +240,7 @@ fn profiles(state: &State, finding: &Finding, columns: usize, rows: &mut Vec<Row
 }
 
 fn rule(state: &State, finding: &Finding, columns: usize, rows: &mut Vec<Row>) {
-    let Some(rule) = RuleId::by_name(finding.rule) else { return };
+    let Some(rule) = RuleId::by_name(&finding.rule) else { return };
     let text = lazymmu_report::explain(rule, lazymmu_report::Style::Plain);
     rows.push(Line::default().into());
     rows.push(Line::from(span(state, Role::Title, "The rule:")).into());
@@ -261,7 +262,8 @@ fn source(state: &State, rows: &[Row]) -> Option<Panel> {
         Side::Bottom(height) => usize::from(height).saturating_sub(2),
     };
     let Some(place) = place_in(state, rows) else {
-        let lines = vec![Line::from(span(state, Role::Quiet, "Go to a line with a source file to see its code."))];
+        let lines =
+            vec![Line::from(span(state, Role::Quiet, "Go to a line with a source file to see its code."))];
         return Some(Panel { title: "source".to_owned(), lines, side });
     };
     let title = format!("{}:{}", place.file, place.line);

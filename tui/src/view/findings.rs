@@ -9,8 +9,14 @@ use crate::state::State;
 use crate::theme::Role;
 
 /// A letter for each profile, for narrow screens.
-const LETTERS: [(&str, char); 6] =
-    [("strict", 'S'), ("xen-pv", 'X'), ("s390", 'Z'), ("powerpc-hash", 'P'), ("sparc64", 'C'), ("arm64", 'A')];
+const LETTERS: [(&str, char); 6] = [
+    ("strict", 'S'),
+    ("xen-pv", 'X'),
+    ("s390", 'Z'),
+    ("powerpc-hash", 'P'),
+    ("sparc64", 'C'),
+    ("arm64", 'A'),
+];
 
 pub(super) fn sheet(state: &State) -> Sheet {
     let columns = usize::from(state.size.0);
@@ -85,13 +91,13 @@ fn row(state: &State, finding: &Finding, widths: &Widths) -> Line<'static> {
     let seen = state.shown.seen.get(&finding.fingerprint);
     let last = seen.map_or_else(|| time(finding.example.time_ns), |seen| time(seen.last_ns));
     let mut spans = vec![
-        span(state, severity, cell(finding.severity, 6)),
-        span(state, Role::Name, cell(finding.rule, widths.rule)),
+        span(state, severity, cell(&finding.severity, 6)),
+        span(state, Role::Name, cell(&finding.rule, widths.rule)),
         Span::raw(cell(&breaks(finding, widths.has_names()), widths.breaks)),
     ];
     if widths.state > 0 {
         let role = if finding.proven > 0 { Role::Bad } else { Role::Plain };
-        spans.push(span(state, role, cell(finding.state, widths.state)));
+        spans.push(span(state, role, cell(&finding.state, widths.state)));
     }
     spans.push(Span::raw(cell_right(&count(finding.count), widths.count)));
     if widths.rate > 0 {
@@ -135,7 +141,7 @@ fn preview(state: &State) -> Option<Panel> {
     let finding = state.finding()?;
     let columns = usize::from(state.size.0).saturating_sub(2);
     let label = |text: &str| span(state, Role::Quiet, cell(text, 10));
-    let what = finding.what.unwrap_or(finding.title);
+    let what = finding.what.as_ref().unwrap_or(&finding.title);
     let place = |site: &lazymmu_report::Site| {
         let frame = site.stack.iter().find(|frame| frame.file.is_some());
         let line = frame.and_then(|frame| Some(format!(" ({}:{})", frame.file.as_ref()?, frame.line?)));

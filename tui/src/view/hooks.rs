@@ -16,8 +16,16 @@ pub(super) fn sheet(state: &State) -> Sheet {
     hooks(state, columns, &mut rows);
     let target = &state.shown.report.target;
     let build = target.build_id.as_deref().unwrap_or("not known");
-    let text = format!(" {} ({}), pages of {} bytes, build id {build}", target.release, target.version, target.page_size);
-    Sheet { head: vec![Line::from(span(state, Role::Title, text))], rows, panels: Vec::new(), empty: String::new() }
+    let text = format!(
+        " {} ({}), pages of {} bytes, build id {build}",
+        target.release, target.version, target.page_size
+    );
+    Sheet {
+        head: vec![Line::from(span(state, Role::Title, text))],
+        rows,
+        panels: Vec::new(),
+        empty: String::new(),
+    }
 }
 
 fn verdict(state: &State, columns: usize, rows: &mut Vec<Line<'static>>) {
@@ -33,9 +41,11 @@ fn verdict(state: &State, columns: usize, rows: &mut Vec<Line<'static>>) {
         span(state, role, report.verdict),
     ]));
     for reason in &report.reasons {
-        rows.extend(wrap(&reason.text, columns.saturating_sub(2)).into_iter().map(|line| {
-            Line::from(span(state, Role::Doubt, format!("  {line}")))
-        }));
+        rows.extend(
+            wrap(&reason.text, columns.saturating_sub(2))
+                .into_iter()
+                .map(|line| Line::from(span(state, Role::Doubt, format!("  {line}")))),
+        );
     }
     if !report.suppressed.is_empty() {
         rows.push(Line::from(format!("  {} findings are suppressed", report.suppressed.len())));
@@ -55,7 +65,7 @@ fn losses(state: &State, rows: &mut Vec<Line<'static>>) {
         span(state, role, format!("{}{uncounted}", count(losses.total))),
     ]));
     let cpus = losses.by_cpu.iter().map(|(cpu, lost)| (format!("CPU {cpu}"), *lost));
-    let kinds = losses.by_kind.iter().map(|(kind, lost)| ((*kind).to_owned(), *lost));
+    let kinds = losses.by_kind.iter().map(|(kind, lost)| (kind.to_string(), *lost));
     for (name, lost) in cpus.chain(kinds) {
         rows.push(Line::from(format!("  {}{}", cell(&name, 20), count(lost))));
     }
@@ -96,7 +106,8 @@ fn hooks(state: &State, columns: usize, rows: &mut Vec<Line<'static>>) {
             Some(_) => ("missing", Role::Bad),
             None => ("attached", Role::Good),
         };
-        let plain = |text: &str| text.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>();
+        let plain =
+            |text: &str| text.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>();
         rows.push(Line::from(vec![
             Span::raw("  "),
             span(state, role, cell(word, 8)),

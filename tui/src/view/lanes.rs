@@ -52,9 +52,9 @@ fn entries(timeline: &SectionTimeline, steps: &[(usize, &Step)], at: usize) -> V
 
 fn sign(state: &State, step: &Step, entry: u64) -> Span<'static> {
     let about = step.is_about(entry);
-    let (sign, role) = match (about, step.kind) {
+    let (sign, role) = match (about, &*step.kind) {
         (true, "write") => ("W", Role::Name),
-        (true, "read") if step.role == Some("access") => ("R", Role::Bad),
+        (true, "read") if step.role.as_deref() == Some("access") => ("R", Role::Bad),
         (true, "read") => ("R", Role::Plain),
         (true, "rmw") => ("X", Role::Name),
         (_, "section") => ("|", Role::Quiet),

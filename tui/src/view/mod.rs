@@ -79,13 +79,11 @@ pub(crate) fn row_texts(state: &State) -> Vec<String> {
 
 /// What is copied: the finding where one is selected, else the row with the cursor.
 pub(crate) fn copied(state: &State) -> String {
-    match (state.view, state.finding()) {
-        (View::Findings | View::Finding, Some(finding)) => finding.text(),
-        _ => {
-            let rows = row_texts(state);
-            rows.get(state.cursor()).map(|row| row.trim().to_owned()).unwrap_or_default()
-        }
+    if let (View::Findings | View::Finding, Some(finding)) = (state.view, state.finding()) {
+        return finding.text();
     }
+    let rows = row_texts(state);
+    rows.get(state.cursor()).map(|row| row.trim().to_owned()).unwrap_or_default()
 }
 
 /// Draws everything.

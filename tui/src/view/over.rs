@@ -47,7 +47,12 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
                 }
             }
             if fitting.is_empty() {
-                buffer.set_string(inner.x + 1, inner.y, "Nothing is called so.", state.look.theme.style(Role::Quiet));
+                buffer.set_string(
+                    inner.x + 1,
+                    inner.y,
+                    "Nothing is called so.",
+                    state.look.theme.style(Role::Quiet),
+                );
             }
         }
     }

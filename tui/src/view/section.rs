@@ -28,7 +28,8 @@ pub(super) fn sheet(state: &State) -> Sheet {
     if state.size.1 >= 34 {
         panels.extend(lanes::panel(state, timeline));
     }
-    let side = if right { Side::Right(queue_width(state)) } else { Side::Bottom((state.size.1 / 3).max(6)) };
+    let side =
+        if right { Side::Right(queue_width(state)) } else { Side::Bottom(queue_height(state, timeline)) };
     panels.push(queue(state, side));
     Sheet {
         head: vec![title(state, timeline), table.head(state)],
@@ -40,6 +41,13 @@ pub(super) fn sheet(state: &State) -> Sheet {
 
 fn queue_width(state: &State) -> u16 {
     (state.size.0 / 3).clamp(50, 72)
+}
+
+/// As high as the longest queue of the section wants it, so that it stays the same from step to step.
+fn queue_height(state: &State, timeline: &SectionTimeline) -> u16 {
+    let most = timeline.steps.iter().map(|step| step.waiting.len()).max().unwrap_or(0);
+    let wanted = u16::try_from(most).unwrap_or(u16::MAX).saturating_add(3);
+    wanted.clamp(5, (state.size.1 / 3).max(5))
 }
 
 /// The steps that are shown, by their numbers.
@@ -68,9 +76,10 @@ pub(crate) fn selected(state: &State) -> Option<&Step> {
 
 fn title(state: &State, timeline: &SectionTimeline) -> Line<'static> {
     let task = timeline.task.as_ref().map_or_else(String::new, |name| format!("{name}/"));
-    let mut text = format!(" Section of {task}{}: {} steps", timeline.tid, count(timeline.steps.len() as u64));
+    let mut text =
+        format!(" Section of {task}{}: {} steps", timeline.tid, count(timeline.steps.len() as u64));
     if let Some(left_out) = timeline.left_out {
-        text.push_str(&format!(" and {} left out", count(left_out.count)));
+        text = format!("{text} and {} left out", count(left_out.count));
     }
     if !timeline.entered {
         text.push_str(", entered before what is shown");
@@ -79,7 +88,7 @@ fn title(state: &State, timeline: &SectionTimeline) -> Line<'static> {
         text.push_str(", goes on after it");
     }
     if let Some(entry) = state.one_entry {
-        text.push_str(&format!("; only entry {entry:#x}"));
+        text = format!("{text}; only entry {entry:#x}");
     }
     Line::from(span(state, Role::Title, text))
 }
@@ -118,17 +127,20 @@ impl Table {
     }
 
     fn row(&self, state: &State, timeline: &SectionTimeline, number: usize, step: &Step) -> Line<'static> {
-        let (mark, role) = match step.role {
+        let (mark, role) = match step.role.as_deref() {
             Some("access") => ("->", Role::Bad),
             Some(_) => (" *", Role::Doubt),
-            None if timeline.left_out.is_some_and(|left_out| left_out.before == number) => ("..", Role::Quiet),
+            None if timeline.left_out.is_some_and(|left_out| left_out.before == number) => {
+                ("..", Role::Quiet)
+            }
             None => ("  ", Role::Plain),
         };
         let start = timeline.steps.first().map_or(0, |step| step.time_ns);
         let since = step.time_ns.saturating_sub(start);
         let time = format!("+{}.{}us", since / 1_000, since % 1_000 / 100);
-        let op = if step.entries > 1 { format!("{} x{}", step.op, step.entries) } else { step.op.to_owned() };
-        let op_role = match step.kind {
+        let op =
+            if step.entries > 1 { format!("{} x{}", step.op, step.entries) } else { step.op.to_string() };
+        let op_role = match &*step.kind {
             "write" | "rmw" => Role::Name,
             "section" => Role::Title,
             _ => Role::Plain,
@@ -146,7 +158,8 @@ impl Table {
             let value = step.value.as_ref().map_or("", |value| value.raw.as_str());
             spans.push(Span::raw(cell(value, self.value)));
         }
-        let waiting = if step.waiting_entries == 0 { "-".to_owned() } else { step.waiting_entries.to_string() };
+        let waiting =
+            if step.waiting_entries == 0 { "-".to_owned() } else { step.waiting_entries.to_string() };
         spans.push(Span::raw(cell_right(&waiting, 5)));
         spans.push(span(state, Role::Quiet, cut(&place(step, timeline.tid), self.place)));
         Line::from(spans)

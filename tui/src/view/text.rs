@@ -83,7 +83,7 @@ pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -99,7 +99,8 @@ pub(super) fn short(number: f64) -> String {
         number if number >= 1e3 => (number / 1e3, "k"),
         number => (number, ""),
     };
-    let digits = if scaled >= 100.0 || (unit.is_empty() && scaled.fract() < 0.05) { 0 } else { 1 };
+    let whole = scaled >= 100.0 || (unit.is_empty() && scaled.fract() < 0.05);
+    let digits = usize::from(!whole);
     format!("{scaled:.digits$}{unit}")
 }
 
@@ -157,8 +158,14 @@ mod tests {
     #[test]
     fn numbers_and_times() {
         assert_eq!([count(7), count(1234), count(1_234_567)], ["7", "1,234", "1,234,567"]);
-        assert_eq!([short(0.4), short(7.0), short(1500.0), short(250e3), short(12.34e6)], ["0.4", "7", "1.5k", "250k", "12.3M"]);
-        assert_eq!([time(158_100), time(1_234_567), time(2_000_001_000)], ["158.1us", "1.234ms", "2.000001s"]);
+        assert_eq!(
+            [short(0.4), short(7.0), short(1500.0), short(250e3), short(12.34e6)],
+            ["0.4", "7", "1.5k", "250k", "12.3M"]
+        );
+        assert_eq!(
+            [time(158_100), time(1_234_567), time(2_000_001_000)],
+            ["158.1us", "1.234ms", "2.000001s"]
+        );
     }
 
     #[test]
