@@ -69,9 +69,10 @@ pub enum Theme {
 
 fn parse_size(text: &str) -> Result<(u16, u16), String> {
     let (width, height) = text.split_once('x').ok_or("not a size such as 120x40")?;
-    let side = |text: &str| text.parse::<u16>().ok().filter(|side| (1..=1000).contains(side));
-    let size = side(width).zip(side(height));
-    size.ok_or_else(|| "not a size such as 120x40, of at most 1000x1000".to_owned())
+    let cells = |text: &str| text.parse::<u16>().ok().filter(|cells| (1..=1000).contains(cells));
+    cells(width)
+        .zip(cells(height))
+        .ok_or_else(|| "not a size such as 120x40, of at most 1000x1000".to_owned())
 }
 
 fn parse_keys(text: &str) -> Result<Script, String> {

@@ -40,8 +40,8 @@ fn show(source: &mut dyn Source, args: &TuiArgs, look: Look, color: Color) -> Re
     let sources = args.source.as_deref();
     if let Some(size) = args.dump_frame {
         let keys = args.keys.as_ref().map_or(&[][..], |script| &script.0);
-        let colour = Output::style(color) == lazymmu_report::Style::Colour;
-        let frame = lazymmu_tui::dump(source, look, sources, &Dump { size, keys, colour }).map_err(usage)?;
+        let dump = Dump { size, keys, colour: Output::style(color) == lazymmu_report::Style::Colour };
+        let frame = lazymmu_tui::dump(source, look, sources, &dump).map_err(usage)?;
         Output::print(&frame)?;
         return Ok(ExitStatus::Clean);
     }
