@@ -101,6 +101,11 @@ fn bpf_arena() {
 }
 
 #[test]
+fn page_frames() {
+    works_or_says_what_is_missing("page-frames", &["CONFIG_PROC_PAGE_MONITOR", "only to root"]);
+}
+
+#[test]
 fn remap_pfn() {
     works_or_says_what_is_missing("remap-pfn", &["CONFIG_DEBUG_INFO_BTF", "6.16"]);
 }
@@ -124,6 +129,7 @@ fn every_workload_is_tested() {
         "mremap",
         "munmap",
         "madvise",
+        "page-frames",
         "thp",
         "userfaultfd-move",
         "pagemap-scan",

@@ -16,6 +16,7 @@ mod error;
 mod firmware;
 mod fork;
 mod fork_exclusive;
+mod frames;
 mod generations;
 mod huge;
 mod kernel_map;
@@ -103,6 +104,13 @@ const WORKLOADS: &[Workload] = &[
                (madvise_cold_or_pageout_pte_range, madvise_free_pte_range, zap_pte_range)",
         needs: "CONFIG_PROC_PAGE_MONITOR, by which it checks its effect",
         run: advise::run,
+    },
+    Workload {
+        name: "page-frames",
+        what: "takes the write permission from pages here and there (change_pte_range), and prints the page frame of \
+               each, with which the entries in a trace can be compared",
+        needs: "root, and CONFIG_PROC_PAGE_MONITOR, which tells the frames",
+        run: frames::run,
     },
     Workload {
         name: "swap",

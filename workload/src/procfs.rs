@@ -72,6 +72,27 @@ pub(crate) fn mapped_at(address: usize, pages: usize) -> Result<Mapped, Error> {
     Ok(mapped)
 }
 
+/// The page frame that is mapped at an address.
+pub(crate) fn frame_at(address: usize) -> Result<u64, Error> {
+    // Documentation/admin-guide/mm/pagemap.rst: bits 0 to 54 hold it, or nothing for whom it is hidden from.
+    const FRAME: u64 = (1 << 55) - 1;
+    let attempt = || format!("find the page frame at {address:#x} in /proc/self/pagemap");
+    let mut word = [0_u8; 8];
+    let offset = address / sys::page_size() * 8;
+    open("/proc/self/pagemap")?.read_exact_at(&mut word, offset as u64).attempt(attempt)?;
+    let word = u64::from_ne_bytes(word);
+    if word >> 63 == 0 {
+        return Err(Error::no_effect(attempt(), "no page is mapped there".to_owned()));
+    }
+    match word & FRAME {
+        0 => Err(Error::Missing {
+            attempt: attempt(),
+            lacking: "the kernel tells page frames only to root (CAP_SYS_ADMIN)".to_owned(),
+        }),
+        frame => Ok(frame),
+    }
+}
+
 /// Whether the machine has swap space.
 pub(crate) fn has_swap() -> bool {
     std::fs::read_to_string("/proc/swaps").is_ok_and(|swaps| swaps.lines().count() > 1)

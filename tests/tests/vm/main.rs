@@ -232,6 +232,10 @@ macro_rules! stock {
                 #[test]
                 fn values_are_those_that_were_written() { sites::stock::values_are_those_that_were_written(STOCK); }
                 #[test]
+                fn entries_are_where_the_kernel_has_the_pages() {
+                    sites::stock::entries_are_where_the_kernel_has_the_pages(STOCK);
+                }
+                #[test]
                 fn nothing_is_lost() { sites::stock::nothing_is_lost(STOCK); }
             }
         }

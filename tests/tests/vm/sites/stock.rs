@@ -53,6 +53,7 @@ fn do_run(stock: Stock) -> Result<Finished, Box<dyn std::error::Error>> {
     let job = Job::new([
         record("/out/sections.lmt", &[], &WORKLOADS),
         record("/out/all.lmt", &["--scope", "all"], &["fork"]),
+        record("/out/frames.lmt", &[], &["page-frames"]),
     ]);
     let finished = lab.machine(&lab.stock_kernel(stock)?).cpus(2).run(&initramfs, &job, &mut |_| ())?;
     for step in &finished.steps {
@@ -156,6 +157,38 @@ pub(crate) fn values_are_those_that_were_written(stock: Stock) {
     }
     assert!(compared > 4096, "{compared}");
     assert!(equal * 100 >= compared * 99, "{equal} of {compared}");
+}
+
+/// Each entry is at its address's place in a table, and maps the frame that the kernel itself names.
+pub(crate) fn entries_are_where_the_kernel_has_the_pages(stock: Stock) {
+    const FRAMES: u64 = 0x000f_ffff_ffff_f000;
+    let said = String::from_utf8_lossy(&run(stock).steps[2].stdout).into_owned();
+    let told: Vec<(u64, u64)> = said
+        .split_ascii_whitespace()
+        .filter_map(|word| word.split_once('='))
+        .map(|(address, frame)| [address, frame].map(|number| u64::from_str_radix(number, 16).unwrap()).into())
+        .collect();
+    assert!(told.len() > 100, "{said}");
+    let trace = trace(stock, "frames");
+    let changed: Vec<_> = trace.accesses().filter(|record| record.op == Op::ModifyProtStart as u8).collect();
+    // Addresses of one table, and tables.
+    let mut tables: BTreeMap<u64, u64> = BTreeMap::new();
+    for (address, frame) in told {
+        let of_frame: Vec<_> = changed
+            .iter()
+            .filter(|record| {
+                let found = record.known_value().or(record.known_memory()).unwrap_or_default();
+                (found & FRAMES) >> 12 == frame && record.entry & 0xfff == (address >> 12 & 0x1ff) * 8
+            })
+            .collect();
+        let [record] = of_frame[..] else {
+            panic!("{address:x}={frame:x} is in {} of {} records: {of_frame:?}", of_frame.len(), changed.len());
+        };
+        assert_eq!((record.level, record.count), (1, 1), "{record:?}");
+        assert_eq!(*tables.entry(address >> 21).or_insert(record.entry >> 12), record.entry >> 12, "{record:?}");
+    }
+    let places: std::collections::BTreeSet<_> = tables.values().collect();
+    assert!(tables.len() >= 8 && places.len() == tables.len(), "{tables:x?}");
 }
 
 pub(crate) fn nothing_is_lost(stock: Stock) {
