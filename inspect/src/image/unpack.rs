@@ -1,7 +1,7 @@
 //! A vmlinuz: the boot image that holds a compressed vmlinux, stripped of its symbols.
 //!
 //! For x86 the header says where the payload is (Documentation/arch/x86/boot.rst, protocol 2.08 and later). Payloads of
-//! gzip, zstd and lz4 are unpacked; of others the error says what they are.
+//! gzip, zstd, xz, lzma and lz4 are unpacked; of others the error says what they are.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,10 +9,14 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use lzma_rust2::{LzmaReader, XzReader};
+
 use super::lz4;
 
 /// No kernel is larger unpacked; a stream that claims more is damaged.
 const MAX_UNPACKED: u64 = 1 << 30;
+/// Memory for what xz and lzma look back to; builds take 128 MiB of it (scripts/xz_wrap.sh, 7.2).
+const MAX_DICTIONARY_KIB: u32 = 256 << 10;
 /// Up to where the boot header may reach.
 const HEADER: usize = 0x250;
 
@@ -107,8 +111,10 @@ fn decompress(payload: &[u8]) -> std::io::Result<Result<Vec<u8>, &'static str>> 
     let decoder: Box<dyn Read> = match payload {
         [0x1f, 0x8b, ..] => Box::new(flate2::bufread::GzDecoder::new(payload)),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::Decoder::with_buffer(payload)?.single_frame()),
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => return Ok(Err("xz")),
-        [0x5d, 0, 0, ..] => return Ok(Err("lzma")),
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => {
+            Box::new(XzReader::new_mem_limit(payload, false, MAX_DICTIONARY_KIB))
+        }
+        [0x5d, 0, 0, ..] => Box::new(LzmaReader::new_mem_limit(payload, MAX_DICTIONARY_KIB, None)?),
         [0x02, 0x21, 0x4c, 0x18, ..] => return lz4::decompress(payload, MAX_UNPACKED as usize).map(Ok),
         [0x89, b'L', b'Z', b'O', ..] => return Ok(Err("lzo")),
         [b'B', b'Z', b'h', ..] => return Ok(Err("bzip2")),

@@ -26,7 +26,29 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     use std::io::Write as _;
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
-    let mut packed = encoder.finish().unwrap();
+    with_length(encoder.finish().unwrap(), bytes)
+}
+
+/// As scripts/xz_wrap.sh has it: the jumps of x86 made absolute, a large dictionary.
+fn xz(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut options = lzma_rust2::XzOptions::with_preset(1);
+    options.prepend_pre_filter(lzma_rust2::FilterType::BcjX86, 0);
+    options.lzma_options.dict_size = 128 << 20;
+    let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+    encoder.write_all(bytes).unwrap();
+    with_length(encoder.finish().unwrap(), bytes)
+}
+
+fn lzma(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let options = lzma_rust2::LzmaOptions::with_preset(1);
+    let mut encoder = lzma_rust2::LzmaWriter::new_use_header(Vec::new(), &options, None).unwrap();
+    encoder.write_all(bytes).unwrap();
+    with_length(encoder.finish().unwrap(), bytes)
+}
+
+fn with_length(mut packed: Vec<u8>, bytes: &[u8]) -> Vec<u8> {
     packed.extend(u32::try_from(bytes.len()).unwrap().to_le_bytes());
     packed
 }
@@ -48,7 +70,7 @@ fn a_boot_image_gives_the_same_plan_as_its_vmlinux_without_debug_information() {
     std::fs::write(kernel.path("list"), list).unwrap();
     let stripped = std::fs::read(kernel.path("stripped")).unwrap();
     let zstd = zstd::encode_all(&stripped[..], 1).unwrap();
-    for payload in [gzip(&stripped), zstd] {
+    for payload in [gzip(&stripped), xz(&stripped), lzma(&stripped), zstd] {
         std::fs::write(kernel.path("vmlinuz"), boot_image(&payload)).unwrap();
         let image = Image::open(&kernel.path("vmlinuz"), Some(&kernel.path("list"))).unwrap();
         let booted = Plan::of(&image).unwrap();
@@ -68,7 +90,13 @@ fn a_boot_image_gives_the_same_plan_as_its_vmlinux_without_debug_information() {
     assert!(error(&boot_image(&packed[..packed.len() / 2])).contains("its payload is damaged"));
     let lz4 = error(&boot_image(b"\x02\x21\x4c\x18\x04\0\0\0\x10a\x99\0"));
     assert!(lz4.contains("its payload is damaged: a copy is of bytes that are not there"), "{lz4}");
-    assert!(error(&boot_image(b"\xfd7zXZ\0 and so on")).contains("compressed with xz"));
+    assert!(error(&boot_image(b"\xfd7zXZ\0 and so on")).contains("its payload is damaged"));
+    let packed_by_xz = xz(&stripped);
+    assert!(error(&boot_image(&packed_by_xz[..packed_by_xz.len() / 2])).contains("its payload is damaged"));
+    assert!(error(&boot_image(b"BZh91AY&SY")).contains("compressed with bzip2"));
+    // Whatever is in there to look back to 4 GiB.
+    let greedy = error(&boot_image(b"\x5d\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0\0\0\0"));
+    assert!(greedy.contains("its payload is damaged"), "{greedy}");
     std::fs::write(kernel.path("vmlinuz"), boot_image(&packed)).unwrap();
     let no_list = Image::open(&kernel.path("vmlinuz"), None).unwrap_err().to_string();
     assert!(no_list.contains("--symbols"), "{no_list}");
