@@ -96,16 +96,6 @@ pub enum Error {
         /// Bytes of a page.
         least: u32,
     },
-    /// What suspects are cannot be told where the mode is also a state of each CPU.
-    #[error(
-        "start the capture: on a Xen PV guest every access must be compared with the mode of its CPU, so there are no suspects; use --capture sections"
-    )]
-    SuspectsOfCpus,
-    /// Probes of instructions tell all.
-    #[error(
-        "start the capture: suspects can only be told from the drop-in's tracepoints, not from a probe plan; use --capture sections"
-    )]
-    SuspectsOfSites,
     /// The object could not be read, or its maps not be made.
     #[error("start the capture: load the eBPF object: {}; {}", chain(.0), FEATURES)]
     Object(#[source] Box<aya::EbpfError>),
@@ -184,7 +174,7 @@ impl Error {
             | Error::Object(_)
             | Error::Load { .. }
             | Error::Attach { .. } => Class::Untraceable,
-            Error::RingSize { .. } | Error::SuspectsOfCpus | Error::SuspectsOfSites => Class::Usage,
+            Error::RingSize { .. } => Class::Usage,
             Error::Map { .. } | Error::Mismatch(_) | Error::Item(_) | Error::Io { .. } => Class::Internal,
         }
     }

@@ -48,6 +48,8 @@ const LONG: Argument = Argument { size: 8, pointer: false };
 const INT: Argument = Argument { size: 4, pointer: false };
 const BOOL: Argument = Argument { size: 1, pointer: false };
 
+/// The hook at the architecture's own enter.
+const ARCH_ENTER: &str = "xen_enter_lazy_mmu";
 const PAGE_FAULT: &str = "page_fault_kernel";
 
 /// Every hook, in the order of attaching.
@@ -66,7 +68,7 @@ pub const HOOKS: [Hook; 15] = [
         arguments: &[INT, INT, INT, INT, LONG],
     },
     Hook {
-        program: "xen_enter_lazy_mmu",
+        program: ARCH_ENTER,
         name: "xen_enter_lazy_mmu",
         place: Place::Function,
         need: Need::Nothing,
@@ -308,6 +310,11 @@ impl Hook {
     }
 }
 
+/// Whether the architecture's own calls of the mode are hooked.
+pub(crate) fn tells_of_cpus(missing: &[Option<String>; HOOKS.len()]) -> bool {
+    HOOKS.iter().zip(missing).any(|(hook, missing)| hook.program == ARCH_ENTER && missing.is_none())
+}
+
 #[cfg(test)]
 mod tests {
     use lazymmu_abi::{Code, Settings};
@@ -326,7 +333,7 @@ mod tests {
         ring_mask: 0,
         pending_mask: 0,
         stacks: 1,
-        reserved: 0,
+        by_cpu: 0,
         schedule: Code { start: 0, len: 0 },
         exit: Code { start: 0, len: 0 },
     };

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use lazymmu_abi::{Code, Scope, Settings, SiteSettings};
+use lazymmu_abi::{Code, Settings, SiteSettings};
 use lazymmu_inspect::address::RuntimeAddr;
 use lazymmu_inspect::btf::{Btf, BtfError, RUNNING_KERNEL};
 use lazymmu_inspect::build_id::BuildId;
@@ -63,6 +63,7 @@ const PID: &str = "pid";
 const REGISTERS: &str = "pt_regs";
 /// arch/x86/include/asm/ptrace.h, 6.12 and 7.2.
 const INSTRUCTION: &str = "ip";
+const STACK_POINTER: &str = "sp";
 
 /// The functions that trace the scheduler: `sched_switch` (kernel/sched/core.c) and `sched_process_exit` (do_exit in
 /// kernel/exit.c), 6.12 and 7.2.
@@ -77,16 +78,11 @@ pub(crate) fn check(options: &Options, layout: Layout, plan: bool) -> Result<Che
     let btf = btf()?;
     let offsets = Offsets::find(&btf)?;
     let code = codes();
-    let settings =
+    let mut settings =
         Settings { schedule: code(SCHEDULE), exit: code(EXIT), ..offsets.settings(options, layout) };
     let accesses = Accesses::of(plan, is_xen_pv_guest());
     let missing = hooks::check(&btf, &settings, accesses)?;
-    if options.scope == Scope::Suspects && plan {
-        return Err(Error::SuspectsOfSites);
-    }
-    if options.scope == Scope::Suspects && is_xen_pv_guest() {
-        return Err(Error::SuspectsOfCpus);
-    }
+    settings.by_cpu = hooks::tells_of_cpus(&missing).into();
     if let Ok(lockdown) = fs::read_to_string("/sys/kernel/security/lockdown") {
         check_lockdown(&lockdown)?;
     }
@@ -120,8 +116,10 @@ fn sites(btf: &Btf) -> Result<Sites, Error> {
     let text = text.ok_or_else(|| Error::NotPermitted {
         reason: format!("{SYMBOLS} does not tell where the kernel is; see kernel.kptr_restrict"),
     })?;
+    let stack_pointer = btf.member_offset(REGISTERS, STACK_POINTER).map_err(Error::Btf)?.unwrap_or_default();
     let hot = btf.member_offset("pcpu_hot", "preempt_count").map_err(Error::Btf)?;
-    Ok(Sites { settings: sites::settings(&symbols, hot), text: RuntimeAddr(text) })
+    let settings = SiteSettings { stack_pointer: stack_pointer.into(), ..sites::settings(&symbols, hot) };
+    Ok(Sites { settings, text: RuntimeAddr(text) })
 }
 
 /// What a kernel has for each hook, told from its type information alone: `None` if all that it wants, else what is missing.
@@ -204,7 +202,7 @@ impl Offsets {
             ring_mask: layout.mask(),
             pending_mask: options.pending_sets() - 1,
             stacks: options.stacks.into(),
-            reserved: 0,
+            by_cpu: 0,
             schedule: Code::default(),
             exit: Code::default(),
         }

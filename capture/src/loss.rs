@@ -136,8 +136,8 @@ mod tests {
 
     fn two_cpus() -> [Counters; 2] {
         let mut cpus = [Counters::default(); 2];
-        cpus[0].produced[Kind::Read as usize] = 10;
-        cpus[1].produced[Kind::Write as usize] = 5;
+        cpus[0].produced[0] = 10;
+        cpus[1].produced[3] = 5;
         cpus[1].lost[Kind::Write as usize] = 3;
         cpus[1].untold[Kind::Write as usize] = 2;
         cpus

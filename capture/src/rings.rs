@@ -29,6 +29,8 @@ pub(crate) struct Layout {
     count: u32,
     /// Bytes of each.
     bytes: u32,
+    /// How many CPUs share a ring, at most; a power of two.
+    sharing: u32,
 }
 
 impl Layout {
@@ -37,7 +39,7 @@ impl Layout {
     pub(crate) fn new(total: u32, page: u32, cpus: u32) -> Self {
         let wanted = cpus.clamp(1, MAX_RINGS).min(total / page).max(1);
         let count = 1 << wanted.ilog2();
-        Self { count, bytes: total / count }
+        Self { count, bytes: total / count, sharing: cpus.max(1).div_ceil(count).next_power_of_two() }
     }
 
     /// What turns the number of a CPU into that of its ring.
@@ -45,9 +47,9 @@ impl Layout {
         self.count - 1
     }
 
-    /// After how many bytes the programs wake the reader.
+    /// After how many bytes of one CPU the programs wake the reader.
     pub(crate) fn wake_step(self) -> u32 {
-        self.bytes / PARTS
+        (self.bytes / PARTS / self.sharing).max(1)
     }
 }
 

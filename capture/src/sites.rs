@@ -178,7 +178,9 @@ pub(crate) fn settings(symbols: &str, preempt_count_in_hot: Option<u32>) -> Site
         Some(address("pcpu_hot")?.wrapping_add(u64::from(preempt_count_in_hot?)))
     });
     match (address("__per_cpu_offset").filter(|address| *address != 0), preempt_count) {
-        (Some(per_cpu), Some(preempt_count)) => SiteSettings { per_cpu, preempt_count },
+        (Some(per_cpu), Some(preempt_count)) => {
+            SiteSettings { per_cpu, preempt_count, ..SiteSettings::default() }
+        }
         _ => SiteSettings::default(),
     }
 }
@@ -295,7 +297,7 @@ mod tests {
         let new = "ffffffff82000000 D __per_cpu_offset\nffffffff83001000 D __preempt_count\n";
         assert_eq!(
             settings(new, None),
-            SiteSettings { per_cpu: 0xffffffff82000000, preempt_count: 0xffffffff83001000 }
+            SiteSettings { per_cpu: 0xffffffff82000000, preempt_count: 0xffffffff83001000, stack_pointer: 0 }
         );
         let older = "0000000000020000 A pcpu_hot\nffffffff82000000 D __per_cpu_offset\n";
         assert_eq!(settings(older, Some(8)).preempt_count, 0x20008);

@@ -8,8 +8,8 @@ pub const RUNNERS: usize = 16;
 
 /// One CPU's counters: the value of the per-CPU map `COUNTERS`.
 ///
-/// `produced` is counted before the ring is asked for room, so at rest, for each kind,
-/// produced = items in the ring or read from it + lost.
+/// `produced` is counted before the ring is asked for room, so at rest, of all CPUs together,
+/// produced = items in the rings or read from them + lost.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
@@ -17,14 +17,16 @@ pub const RUNNERS: usize = 16;
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
 )]
 pub struct Counters {
-    /// Items that a program wanted to send. `Lost` records are not counted.
-    pub produced: [u64; KINDS],
+    /// Items that each program wanted to send. `Lost` records are not counted.
+    pub produced: [u64; RUNNERS],
     /// Those for which the ring had no room. Slot 0: sections that the table of sections had no room for.
     pub lost: [u64; KINDS],
     /// The part of `lost` that no `Lost` record in the ring tells yet.
     pub untold: [u64; KINDS],
     /// The sum of `untold`, so that the usual path tests one word.
     pub untold_total: u64,
+    /// Bytes that were sent, those without room among them. Only tells when to wake the reader.
+    pub sent: u64,
     /// For each program, the time of the hit that it is working on: what it has still to send, if anything, is of that
     /// time. 0 while it does not run, [`Counters::STARTING`] before it has taken the time.
     pub running: [u64; RUNNERS],
@@ -36,7 +38,7 @@ impl Counters {
 }
 
 const _: () = {
-    assert!(size_of::<Counters>() == 8 * (3 * KINDS + 1 + RUNNERS));
+    assert!(size_of::<Counters>() == 8 * (2 * KINDS + 2 + 2 * RUNNERS));
     let mut i = 0;
     while i < crate::Kind::ALL.len() {
         assert!((crate::Kind::ALL[i] as usize) < KINDS);

@@ -15,7 +15,7 @@ pub struct Settings {
     pub pause_count: u32,
     /// Byte offset of `pid` in `struct task_struct`.
     pub pid: u32,
-    /// Wake the reader each time the unread part of a ring has grown by this many bytes. A power of two.
+    /// Wake the reader each time a CPU has sent this many bytes. A power of two.
     pub wake_step: u32,
     /// Byte offset of the instruction pointer in `struct pt_regs`; [`Settings::NO_OFFSET`] if it is not known, and
     /// then the program for page faults is not loaded.
@@ -26,8 +26,8 @@ pub struct Settings {
     pub pending_mask: u32,
     /// Whether records have call stacks: 0 or 1.
     pub stacks: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Whether the architecture's own calls of the mode are hooked, where it may be a state of each CPU: 0 or 1.
+    pub by_cpu: u32,
     /// The function in which the tracepoint `sched_switch` is.
     pub schedule: Code,
     /// The function in which the tracepoint `sched_process_exit` is.

@@ -52,6 +52,8 @@ pub struct SiteSettings {
     pub per_cpu: u64,
     /// The address of `preempt_count` before that is added.
     pub preempt_count: u64,
+    /// Byte offset of the stack pointer in `struct pt_regs`.
+    pub stack_pointer: u64,
 }
 
 impl SiteSettings {

@@ -1,10 +1,15 @@
-//! Accesses to page-table entries: `lazy_mmu_read`, `lazy_mmu_write`, `lazy_mmu_rmw` of the drop-in.
+//! Accesses to page-table entries: `lazy_mmu_read`, `lazy_mmu_write`, `lazy_mmu_rmw` of the drop-in, and what is done with
+//! an access, whichever hook tells it.
 //!
 //! The hooks come after the operation, so memory is read as the accessor left it. With `Scope::Suspects`, most of what
 //! comes here is only counted, and writes are kept back until something comes upon them.
+//!
+//! Records are built where they are needed, in memory of maps: the stack of all functions that call each other is 512
+//! bytes on kernels before 6.13, and too small for them.
 
 use core::ptr::NonNull;
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
@@ -14,7 +19,7 @@ use crate::emit::Hit;
 use crate::open::{self, Open};
 use crate::pending::{self, Found, Meeting};
 use crate::stack::{self, Slot};
-use crate::{emit, maps, task};
+use crate::{emit, maps, task, xen};
 
 /// The level of each operation, by its number; 0 for what is no operation on entries.
 static LEVELS: [u8; 256] = {
@@ -33,17 +38,7 @@ static LEVELS: [u8; 256] = {
 #[btf_tracepoint(function = "lazy_mmu_read")]
 fn lazy_mmu_read(ctx: BtfTracePointContext) -> i32 {
     if task::wanted() {
-        let access = Access {
-            kind: Kind::Read,
-            slot: Slot::Read,
-            entry: ctx.arg(0),
-            value: ctx.arg(1),
-            count: 1,
-            op: ctx.arg(2),
-            context: ctx.arg(3),
-            caller: ctx.arg(4),
-        };
-        access.seen(&ctx);
+        seen(&ctx, DropIn::<true> { ctx: &ctx, kind: Kind::Read, slot: Slot::Read });
     }
     0
 }
@@ -53,7 +48,7 @@ fn lazy_mmu_read(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "lazy_mmu_write")]
 fn lazy_mmu_write(ctx: BtfTracePointContext) -> i32 {
     if task::wanted() {
-        many(&ctx, Kind::Write, Slot::Write).seen(&ctx);
+        seen(&ctx, DropIn::<false> { ctx: &ctx, kind: Kind::Write, slot: Slot::Write });
     }
     0
 }
@@ -62,191 +57,306 @@ fn lazy_mmu_write(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "lazy_mmu_rmw")]
 fn lazy_mmu_rmw(ctx: BtfTracePointContext) -> i32 {
     if task::wanted() {
-        many(&ctx, Kind::Rmw, Slot::Rmw).seen(&ctx);
+        seen(&ctx, DropIn::<false> { ctx: &ctx, kind: Kind::Rmw, slot: Slot::Rmw });
     }
     0
 }
 
-/// One access, as a hook tells it.
-struct Access {
+/// An access, as a hook tells it.
+pub(crate) trait Access: Copy {
+    /// Of which program.
+    fn slot(&self) -> Slot;
+    /// A [`Kind`].
+    fn kind(&self) -> u8;
+    /// An [`Op`].
+    fn op(&self) -> u8;
+    /// The first entry's address.
+    fn entry(&self) -> u64;
+    /// How many entries; 0 for one.
+    fn count(&self) -> u32;
+    /// A [`Context`].
+    fn context(&self) -> u8;
+    /// The id of its call stack, known or taken, for a section that was entered with the stack of the first number, of which
+    /// the other is the second address.
+    fn stack(&self, ctx: &impl EbpfContext, hit: Hit, opener: (u64, u64)) -> u64;
+    /// The same if it is known; 0 if none is wanted.
+    fn known_stack(&self, open: &Open) -> Option<u64>;
+    /// Fills in everything but the time, the stack, the task and the CPU.
+    ///
+    /// # Safety
+    ///
+    /// `record` must be a whole `Record` that this program may write.
+    unsafe fn describe(&self, record: *mut Record);
+    /// Fills in what memory holds, if that was not done.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Access::describe`].
+    unsafe fn look(&self, record: *mut Record);
+}
+
+/// One of the drop-in: a read, or one of the others, whose arguments are more. What it tells lies in the program's context,
+/// and is loaded from there each time; the verifier wants a constant place for each load.
+#[derive(Clone, Copy)]
+struct DropIn<'a, const READ: bool> {
+    ctx: &'a BtfTracePointContext,
     kind: Kind,
     slot: Slot,
-    entry: u64,
-    value: u64,
-    count: u32,
-    op: u32,
-    context: u32,
-    caller: u64,
+}
+
+impl<const READ: bool> DropIn<'_, READ> {
+    #[inline(always)]
+    fn caller(self) -> u64 {
+        self.ctx.arg(if READ { 4 } else { 6 })
+    }
+}
+
+impl<const READ: bool> Access for DropIn<'_, READ> {
+    #[inline(always)]
+    fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    #[inline(always)]
+    fn kind(&self) -> u8 {
+        self.kind as u8
+    }
+
+    #[inline(always)]
+    fn op(&self) -> u8 {
+        self.ctx.arg::<u32>(if READ { 2 } else { 3 }) as u8
+    }
+
+    #[inline(always)]
+    fn entry(&self) -> u64 {
+        self.ctx.arg(0)
+    }
+
+    #[inline(always)]
+    fn count(&self) -> u32 {
+        if READ { 1 } else { self.ctx.arg(2) }
+    }
+
+    #[inline(always)]
+    fn context(&self) -> u8 {
+        self.ctx.arg::<u32>(if READ { 3 } else { 5 }) as u8 & Flags::CONTEXT
+    }
+
+    #[inline(always)]
+    fn stack(&self, ctx: &impl EbpfContext, hit: Hit, opener: (u64, u64)) -> u64 {
+        stack::take_inside(ctx, hit, self.slot, self.caller(), opener)
+    }
+
+    #[inline(always)]
+    fn known_stack(&self, open: &Open) -> Option<u64> {
+        stack::known_inside(self.slot, self.caller(), open)
+    }
+
+    #[inline(always)]
+    unsafe fn describe(&self, record: *mut Record) {
+        let (count, op) = (self.count(), self.op());
+        // SAFETY: the caller's promise.
+        unsafe {
+            (*record).entry = self.entry();
+            (*record).value = self.ctx.arg(1);
+            (*record).memory = 0;
+            (*record).caller = self.caller();
+            (*record).count = if count > u32::from(u16::MAX) { u16::MAX } else { count as u16 };
+            (*record).kind = self.kind as u8;
+            (*record).op = op;
+            (*record).level = LEVELS[op as usize];
+            (*record).flags = self.context() | Flags::VALUE;
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn look(&self, record: *mut Record) {
+        // SAFETY: the helper reads any address and fails where there is nothing to read; else the caller's promise.
+        unsafe {
+            if let Ok(memory) = bpf_probe_read_kernel(self.entry() as *const u64) {
+                (*record).flags |= Flags::MEMORY;
+                (*record).memory = memory;
+            }
+        }
+    }
 }
 
 #[inline(always)]
-fn many(ctx: &BtfTracePointContext, kind: Kind, slot: Slot) -> Access {
-    Access {
-        kind,
-        slot,
-        entry: ctx.arg(0),
-        value: ctx.arg(1),
-        count: ctx.arg(2),
-        op: ctx.arg(3),
-        context: ctx.arg(5),
-        caller: ctx.arg(6),
+fn seen<const READ: bool>(ctx: &BtfTracePointContext, access: DropIn<'_, READ>) {
+    if !maps::only_suspects() {
+        emit::during(access.slot, |hit| tell(ctx, hit, access));
+    } else if let Some([0]) = maps::forget(access.slot, [is_harmless(access, None).into()]) {
+        emit::during(access.slot, |hit| weigh(ctx, hit, access));
     }
 }
 
-impl Access {
-    #[inline(always)]
-    fn seen(&self, ctx: &BtfTracePointContext) {
-        if !maps::only_suspects() {
-            emit::during(self.slot, |hit| {
-                let (opener, outer) = open::opener(self.open());
-                let Some([opener, outer]) = maps::forget(self.slot, [opener, outer]) else { return };
-                let stack = stack::take_inside(ctx, hit, self.slot, self.caller, (opener, outer));
-                self.send(hit, &mut self.record_at(hit.time(), stack));
-            });
-        } else if let Some([0]) = maps::forget(self.slot, [self.is_harmless().into()]) {
-            emit::during(self.slot, |hit| self.weigh(ctx, hit));
-        }
+/// The same inside of a hit.
+#[inline(always)]
+pub(crate) fn seen_in(ctx: &impl EbpfContext, hit: Hit, access: impl Access) {
+    if !maps::only_suspects() {
+        tell(ctx, hit, access);
+    } else if let Some([0]) = maps::forget(access.slot(), [is_harmless(access, Some(hit.time())).into()]) {
+        weigh(ctx, hit, access);
     }
+}
 
-    /// What is kept of the section that the task is in, if it is the task that makes the access.
-    #[inline(always)]
-    fn open(&self) -> Option<NonNull<Open>> {
-        let in_task = self.context as u8 & Flags::CONTEXT == Context::Task as u8;
-        if in_task { open::find(task::current_ids().0) } else { None }
+/// Sends the access, whatever it is.
+#[inline(always)]
+fn tell(ctx: &impl EbpfContext, hit: Hit, access: impl Access) {
+    let (opener, outer) = open::opener(open(access));
+    let Some([opener, outer]) = maps::forget(access.slot(), [opener, outer]) else { return };
+    let stack = access.stack(ctx, hit, (opener, outer));
+    let Some(record) = maps::record(access.slot()) else { return };
+    // SAFETY: `record` is this program's own on this CPU.
+    unsafe {
+        fill(access, record, hit.time(), stack);
+        send(hit, access, record);
     }
+}
 
-    /// The short way for what nearly every access is: of one entry, by a task inside a section with the mode on, and upon
-    /// nothing that it could miss or pass by. True if nothing is to be done any more.
-    #[inline(always)]
-    fn is_harmless(&self) -> bool {
-        let Some(open) = self.open() else { return false };
-        // SAFETY: the section is the current task's.
-        let (tag, full) = unsafe { (open.as_ref().tag, open.as_ref().is_full()) };
-        if self.count != 1 || full || !task::is_on() {
-            return false;
+/// What is kept of the section that the task is in, if it is the task that makes the access.
+#[inline(always)]
+fn open(access: impl Access) -> Option<NonNull<Open>> {
+    if access.context() == Context::Task as u8 { open::find(task::current_ids().0) } else { None }
+}
+
+/// The short way for what nearly every access is: of one entry, by a task inside a section with the mode on, and upon
+/// nothing that it could miss or pass by. True if nothing is to be done any more.
+#[inline(always)]
+fn is_harmless(access: impl Access, time: Option<u64>) -> bool {
+    let Some(open) = open(access) else { return false };
+    // SAFETY: the section is the current task's.
+    let (tag, full) = unsafe { (open.as_ref().tag, open.as_ref().is_full()) };
+    if access.count() > 1 || full || !task::is_on(open) || !xen::agrees() {
+        return false;
+    }
+    let op = access.op();
+    let may_wait = access.kind() != Kind::Read as u8 && maps::waits(op) != 0;
+    let Found { own, more } = pending::find(access.entry(), tag);
+    if more {
+        return false;
+    }
+    // SAFETY: the section is the current task's, and so is what it has kept back.
+    let keep = |record: *mut Record, stack| unsafe {
+        fill(access, record, time.unwrap_or_else(emit::now), stack);
+    };
+    match own {
+        None if may_wait => {
+            // SAFETY: as above.
+            let Some(stack) = access.known_stack(unsafe { open.as_ref() }) else { return false };
+            if !pending::hold(open.as_ptr(), access.entry(), |record| keep(record, stack)) {
+                return false;
+            }
         }
-        let op = self.op as u8;
-        let may_wait = self.kind as u8 != Kind::Read as u8 && maps::waits(op) != 0;
-        let Found { own, more } = pending::find(self.entry, tag);
-        if more {
-            return false;
-        }
-        match own {
-            None if may_wait => {
-                let Some(record) = self.kept_back(open) else { return false };
-                if !pending::hold(open.as_ptr(), &record) {
-                    return false;
+        None => {}
+        Some(mut held) => {
+            // SAFETY: as above.
+            let held = unsafe { held.as_mut() };
+            match held.met_by(access.kind(), op) {
+                Meeting::Harmless => return count_in(access, open, false),
+                Meeting::Suspicious => return false,
+                Meeting::Replaces => {
+                    // SAFETY: as above.
+                    let Some(stack) = access.known_stack(unsafe { open.as_ref() }) else { return false };
+                    keep(held.record(), stack);
                 }
             }
-            None => {}
-            Some(mut held) => {
-                // SAFETY: the section is the current task's, and so is what it has kept back.
-                let held = unsafe { held.as_mut() };
-                match held.met_by(self.kind, op) {
-                    Meeting::Harmless => return self.count_in(open, false),
-                    Meeting::Suspicious => return false,
-                    Meeting::Replaces => {
-                        let Some(record) = self.kept_back(open) else { return false };
-                        held.replace(&record);
-                    }
-                }
-            }
         }
-        self.count_in(open, may_wait)
     }
+    count_in(access, open, may_wait)
+}
 
-    /// Counts what has no record. Always true.
-    #[inline(always)]
-    fn count_in(&self, open: NonNull<Open>, waits: bool) -> bool {
+/// Counts what has no record. Always true.
+#[inline(always)]
+fn count_in(access: impl Access, open: NonNull<Open>, waits: bool) -> bool {
+    // SAFETY: the section is the current task's.
+    let left_out = unsafe { &mut (*open.as_ptr()).left_out };
+    let entries = entries(access);
+    left_out.accesses += 1;
+    if access.kind() != Kind::Read as u8 {
+        left_out.changed += entries;
+    }
+    if waits && maps::waits(access.op()) & Deferral::COUNTED != 0 {
+        left_out.pending += entries;
+    }
+    true
+}
+
+#[inline(always)]
+fn entries(access: impl Access) -> u32 {
+    let count = access.count();
+    if count == 0 { 1 } else { count }
+}
+
+/// Fills in a record, but for what memory holds.
+///
+/// # Safety
+///
+/// `record` must be a whole `Record` that this program may write.
+#[inline(always)]
+unsafe fn fill(access: impl Access, record: *mut Record, time: u64, stack: u64) {
+    let (tid, tgid) = task::current_ids();
+    // SAFETY: the caller's promise.
+    unsafe {
+        access.describe(record);
+        (*record).time = time;
+        (*record).stack = stack;
+        (*record).tid = tid;
+        (*record).tgid = tgid;
+        (*record).cpu = emit::cpu();
+    }
+}
+
+/// Tells of the access if it comes upon anything pending, with that; else keeps it back, or counts it.
+#[inline(always)]
+fn weigh(ctx: &impl EbpfContext, hit: Hit, access: impl Access) {
+    let slot = access.slot();
+    let found = pending::tell(hit, access.entry(), entries(access));
+    let open = open(access);
+    let (opener, outer) = open::opener(open);
+    let (full, on) = match open {
         // SAFETY: the section is the current task's.
-        let left_out = unsafe { &mut (*open.as_ptr()).left_out };
-        let entries = if self.count == 0 { 1 } else { self.count };
-        left_out.accesses += 1;
-        if self.kind as u8 != Kind::Read as u8 {
-            left_out.changed += entries;
-        }
-        if waits && maps::waits(self.op as u8) & Deferral::COUNTED != 0 {
-            left_out.pending += entries;
-        }
-        true
-    }
-
-    /// The record of a write that may have to be told later; `None` if its stack is not known, and must be taken first.
-    #[inline(always)]
-    fn kept_back(&self, open: NonNull<Open>) -> Option<Record> {
-        // SAFETY: the section is the current task's.
-        let stack = unsafe { stack::known_inside(self.slot, self.caller, open.as_ref()) }?;
-        Some(self.record_at(emit::now(), stack))
-    }
-
-    /// The record without what memory holds.
-    #[inline(always)]
-    fn record_at(&self, time: u64, stack: u64) -> Record {
-        let (tid, tgid) = task::current_ids();
-        Record {
-            time,
-            entry: self.entry,
-            value: self.value,
-            memory: 0,
-            caller: self.caller,
-            stack,
-            tid,
-            tgid,
-            count: if self.count > u32::from(u16::MAX) { u16::MAX } else { self.count as u16 },
-            cpu: emit::cpu(),
-            kind: self.kind as u8,
-            op: self.op as u8,
-            level: LEVELS[self.op as usize & 0xff],
-            flags: self.context as u8 & Flags::CONTEXT | Flags::VALUE,
-        }
-    }
-
-    /// Tells of the access if it comes upon anything pending, with that; else keeps it back, or counts it.
-    #[inline(always)]
-    fn weigh(&self, ctx: &BtfTracePointContext, hit: Hit) {
-        let entries = if self.count == 0 { 1 } else { self.count };
-        let found = pending::tell(hit, self.entry, entries);
-        let open = self.open();
-        let (opener, outer) = open::opener(open);
-        let (full, on) = match open {
-            // SAFETY: the section is the current task's.
-            Some(open) => (unsafe { open.as_ref().is_full() }, task::is_on()),
-            None => (false, false),
-        };
-        // What an interrupt does in a section may be wrong by itself.
-        let told = found || full || self.context as u8 & Flags::CONTEXT != Context::Task as u8;
-        let waits = on && self.kind as u8 != Kind::Read as u8 && maps::waits(self.op as u8) != 0;
-        let words = [opener, outer, u64::from(told), u64::from(waits) | u64::from(on) << 1];
-        let Some([opener, outer, told, what]) = maps::forget(self.slot, words) else { return };
-        if told != 0 || what & 1 != 0 {
-            let stack = stack::take_inside(ctx, hit, self.slot, self.caller, (opener, outer));
-            let Some([stack, told, what]) = maps::forget(self.slot, [stack, told, what]) else { return };
-            let mut record = self.record_at(hit.time(), stack);
-            if what & 1 != 0
-                && let Some(open) = self.open()
-                && !pending::remember(hit, open.as_ptr(), &record, told)
-            {
-                hit.lose(self.kind);
-            }
-            if told != 0 {
-                self.send(hit, &mut record);
-                return;
-            }
-        }
-        if what & 2 != 0
-            && let Some(open) = self.open()
+        Some(open) => (unsafe { open.as_ref().is_full() }, task::is_on(open)),
+        None => (false, false),
+    };
+    // What an interrupt does in a section may be wrong by itself.
+    let told = found || full || access.context() != Context::Task as u8 || !xen::agrees();
+    let waits = on && access.kind() != Kind::Read as u8 && maps::waits(access.op()) != 0;
+    let words = [opener, outer, u64::from(told), u64::from(waits) | u64::from(on) << 1];
+    let Some([opener, outer, told, what]) = maps::forget(slot, words) else { return };
+    if told != 0 || what & 1 != 0 {
+        let stack = access.stack(ctx, hit, (opener, outer));
+        let Some([stack, told, what]) = maps::forget(slot, [stack, told, what]) else { return };
+        let Some(record) = maps::record(slot) else { return };
+        // SAFETY: `record` is this program's own on this CPU.
+        unsafe { fill(access, record, hit.time(), stack) };
+        if what & 1 != 0
+            && let Some(open) = self::open(access)
+            && !pending::remember(hit, open.as_ptr(), record, told)
         {
-            self.count_in(open, what & 1 != 0);
+            hit.lose(access.kind());
+        }
+        if told != 0 {
+            // SAFETY: as above.
+            unsafe { send(hit, access, record) };
+            return;
         }
     }
+    if what & 2 != 0
+        && let Some(open) = self::open(access)
+    {
+        count_in(access, open, what & 1 != 0);
+    }
+}
 
-    #[inline(always)]
-    fn send(&self, hit: Hit, record: &mut Record) {
-        // SAFETY: the helper reads any address and fails where there is nothing to read.
-        if let Ok(memory) = unsafe { bpf_probe_read_kernel(self.entry as *const u64) } {
-            record.flags |= Flags::MEMORY;
-            record.memory = memory;
-        }
-        hit.send(record, self.kind);
+/// # Safety
+///
+/// As for [`fill`].
+#[inline(always)]
+unsafe fn send(hit: Hit, access: impl Access, record: *mut Record) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        access.look(record);
+        hit.send_any(&*record);
     }
 }

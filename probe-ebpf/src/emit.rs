@@ -5,12 +5,10 @@
 //!
 //! Each item is counted as produced before room is asked for. Without room it is counted as lost, and the next
 //! item of that CPU is sent only after `Lost` records that tell of it: a loss is never told after something that
-//! came later. All counters are per CPU, and atomic, because the programs of one CPU nest.
+//! came later. All counters are per CPU. What is counted of each item is by program, which does not nest in itself there,
+//! and needs no atomic; losses are by kind, and atomic, because the programs of one CPU nest in each other.
 
-use core::ffi::c_void;
-
-use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
-use aya_ebpf::helpers::generated::bpf_ringbuf_query;
+use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use lazymmu_abi::{Counters, Flags, KINDS, Kind, RUNNERS, Record, StackItem};
 
@@ -33,6 +31,8 @@ pub(crate) struct Hit {
     time: u64,
     /// This CPU's whole value of the map.
     counters: *mut Counters,
+    /// The program's [`Slot`], which is below `RUNNERS`.
+    slot: usize,
 }
 
 /// Works on a hit.
@@ -46,14 +46,16 @@ pub(crate) fn during(slot: Slot, work: impl FnOnce(Hit)) {
     }
     // SAFETY: `counters` is this CPU's whole value of the map.
     let running = unsafe { &raw mut (*counters).running[slot] };
-    // SAFETY: as above. The exchange is a barrier: the time is later than when user space can see this.
-    unsafe { swap(running, Counters::STARTING) };
+    // SAFETY: as above. Another CPU may see this a little later than it was done, and so after the time was taken; that is
+    // far less than what the sorter takes off for it.
+    unsafe { running.write_volatile(Counters::STARTING) };
     let time = now();
     // SAFETY: as above.
     unsafe { running.write_volatile(time) };
-    work(Hit { time, counters });
-    // SAFETY: as above. The exchange is a barrier: what was sent can be seen before this.
-    unsafe { swap(running, 0) };
+    work(Hit { time, counters, slot });
+    // SAFETY: as above. A ring is given an item by an exchange (`bpf_ringbuf_commit` in kernel/bpf/ringbuf.c, 6.1 to 7.2),
+    // which is a barrier: what was sent can be seen before this.
+    unsafe { running.write_volatile(0) };
 }
 
 impl Hit {
@@ -62,6 +64,20 @@ impl Hit {
     pub(crate) fn record(self, kind: Kind, op: u8) -> Record {
         let (tid, tgid) = task::current_ids();
         Record { time: self.time, tid, tgid, cpu: cpu(), kind: kind as u8, op, ..Record::default() }
+    }
+
+    /// The hit that a program works on, by its slot and time.
+    #[inline(always)]
+    pub(crate) fn again(slot: u64, time: u64) -> Option<Hit> {
+        let counters = COUNTERS.get_ptr_mut(0)?;
+        let slot = opaque(slot) as usize;
+        if slot < RUNNERS { Some(Hit { time, counters, slot }) } else { None }
+    }
+
+    /// The program's slot.
+    #[inline(always)]
+    pub(crate) fn slot(self) -> u64 {
+        self.slot as u64
     }
 
     /// Sends a record. False if it was lost.
@@ -73,7 +89,7 @@ impl Hit {
     /// Sends a record of a kind that it says itself. False if it was lost, or is of none.
     #[inline(always)]
     pub(crate) fn send_any(self, record: &Record) -> bool {
-        let kind = record.kind as usize;
+        let kind = opaque(record.kind.into()) as usize;
         kind < KINDS && self.output_as(record, kind)
     }
 
@@ -91,22 +107,30 @@ impl Hit {
 
     /// Counts a record that cannot be made.
     #[inline(always)]
-    pub(crate) fn lose(self, kind: Kind) {
-        let Some(kind) = slot(kind) else { return };
-        // SAFETY: `counters` is this CPU's whole value of the map, and `kind` is below KINDS.
-        unsafe {
-            add(&raw mut (*self.counters).produced[kind], 1);
-            lose(self.counters, kind);
+    pub(crate) fn lose(self, kind: u8) {
+        let kind = opaque(kind.into()) as usize;
+        if kind < KINDS {
+            self.produced();
+            // SAFETY: `counters` is this CPU's whole value of the map, and `kind` is below KINDS.
+            unsafe { lose(self.counters, kind) };
         }
     }
 
     /// Counts that something is missing that cannot be told as a number of records of one kind.
     #[inline(always)]
     pub(crate) fn lose_unknown(self) {
+        self.produced();
         // SAFETY: `counters` is this CPU's whole value of the map.
+        unsafe { lose(self.counters, UNKNOWN) };
+    }
+
+    /// Counts an item.
+    #[inline(always)]
+    fn produced(self) {
+        // SAFETY: `counters` is this CPU's whole value of the map, `slot` is below RUNNERS, and no other program counts there.
         unsafe {
-            add(&raw mut (*self.counters).produced[UNKNOWN], 1);
-            lose(self.counters, UNKNOWN);
+            let produced = (&raw mut (*self.counters).produced).cast::<u64>().add(self.slot);
+            produced.write_volatile(produced.read_volatile() + 1);
         }
     }
 
@@ -119,14 +143,14 @@ impl Hit {
     #[inline(always)]
     fn output_as<T>(self, item: &T, kind: usize) -> bool {
         let counters = self.counters;
+        self.produced();
         // SAFETY: `counters` is this CPU's whole value of the map, and `kind` is below KINDS.
         unsafe {
-            add(&raw mut (*counters).produced[kind], 1);
             let told =
                 core::ptr::read_volatile(&raw const (*counters).untold_total) == 0 || tell(self.time) == 0;
             if told
                 && let Some(ring) = ring()
-                && ring.output_untyped::<T>(item, wake::<T>(ring)).is_ok()
+                && ring.output_untyped::<T>(item, wake::<T>(counters)).is_ok()
             {
                 return true;
             }
@@ -171,20 +195,25 @@ fn tell(time: u64) -> u64 {
         let count = unsafe { swap(untold, 0) };
         // SAFETY: as above.
         unsafe { add(&raw mut (*counters).untold_total, count.wrapping_neg()) };
-        entry.write(Record {
-            time,
-            value: count,
-            cpu: cpu(),
-            kind: Kind::Lost as u8,
-            op: kind as u8,
-            flags: Flags::VALUE,
-            ..Record::default()
-        });
+        let record = entry.as_mut_ptr();
+        for word in 0..size_of::<Record>() / 8 {
+            // SAFETY: a record is that many words. Volatile, as the compiler would call a function for all of it.
+            unsafe { record.cast::<u64>().add(word).write_volatile(0) };
+        }
+        // SAFETY: all of it is initialised.
+        unsafe {
+            (*record).time = time;
+            (*record).value = count;
+            (*record).cpu = cpu();
+            (*record).kind = Kind::Lost as u8;
+            (*record).op = kind as u8;
+            (*record).flags = Flags::VALUE;
+        }
         if count == 0 {
             // A program that interrupted this one here has told it.
             entry.discard(BPF_RB_NO_WAKEUP.into());
         } else {
-            entry.submit(wake::<Record>(ring));
+            entry.submit(wake::<Record>(counters));
         }
     }
     0
@@ -192,16 +221,21 @@ fn tell(time: u64) -> u64 {
 
 /// Whether the next item of this type is to wake the reader.
 ///
-/// The reader looks by itself many times a second, so it is woken only when the ring fills faster than that: each
-/// time the unread part grows over a multiple of the step. Two CPUs that grow it over that at the same moment may
-/// both miss it; then the next step wakes.
+/// The reader looks by itself many times a second, so it is woken only when the ring fills faster than that: each time
+/// that this CPU has sent so many bytes. A program that comes in between may be forgotten here, which moves the next
+/// time by an item.
 #[inline(always)]
-fn wake<T>(ring: &Ring) -> u64 {
-    let map = core::ptr::from_ref(ring).cast_mut().cast::<c_void>();
-    // SAFETY: the map is a ring.
-    let unread = unsafe { bpf_ringbuf_query(map, BPF_RB_AVAIL_DATA.into()) } + size_of::<T>() as u64 + HEADER;
-    let below = unread & u64::from(maps::wake_step() - 1);
-    let flag = if below < size_of::<T>() as u64 + HEADER { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+fn wake<T>(counters: *mut Counters) -> u64 {
+    let size = size_of::<T>() as u64 + HEADER;
+    // SAFETY: `counters` is this CPU's whole value of the map.
+    let sent = unsafe {
+        let sent = &raw mut (*counters).sent;
+        let all = sent.read_volatile() + size;
+        sent.write_volatile(all);
+        all
+    };
+    let flag =
+        if sent & u64::from(maps::wake_step() - 1) < size { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     flag.into()
 }
 

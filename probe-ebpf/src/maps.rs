@@ -8,7 +8,7 @@ use lazymmu_abi::{
     StackItem,
 };
 
-use crate::{open, pending, stack};
+use crate::{open, pending, stack, xen};
 
 /// Everything that user space reads, in the order of reservation. The size only describes the kind of map to the
 /// kernel, and is whole pages everywhere; user space makes the rings, and may make smaller ones.
@@ -25,6 +25,36 @@ pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entrie
 /// Where each program builds its call stack: [`crate::stack::Slot`] is the index.
 #[map]
 pub(crate) static SCRATCH: PerCpuArray<StackItem> = PerCpuArray::with_max_entries(crate::stack::SLOTS, 0);
+
+/// Where each program builds records that are too large for the stack: its own, and behind all of these one for each that
+/// tells of what another program kept back.
+#[map]
+static RECORDS: PerCpuArray<Record> = PerCpuArray::with_max_entries(2 * stack::SLOTS, 0);
+
+/// The place of a program's record.
+#[inline(always)]
+pub(crate) fn record(slot: stack::Slot) -> Option<*mut Record> {
+    RECORDS.get_ptr_mut(slot as u32)
+}
+
+/// The place of the record that it tells of.
+#[inline(always)]
+pub(crate) fn record_of_another(slot: u64) -> Option<*mut Record> {
+    RECORDS.get_ptr_mut(stack::SLOTS + slot as u32)
+}
+
+/// Copies a record, word by word and inline.
+///
+/// # Safety
+///
+/// Both must be whole and aligned, and this program may write the one.
+#[inline(always)]
+pub(crate) unsafe fn copy(to: *mut Record, from: *const Record) {
+    for word in 0..size_of::<Record>() / 8 {
+        // SAFETY: the caller's promise. Volatile, as the compiler would call a function for all of it.
+        unsafe { to.cast::<u64>().add(word).write_volatile(from.cast::<u64>().add(word).read_volatile()) };
+    }
+}
 
 /// Words that a program puts down and takes up again: see [`forget`].
 #[map]
@@ -68,9 +98,9 @@ pub(crate) static HELD: Array<pending::Held> =
 pub(crate) static KNOWN: PerCpuArray<stack::Known> =
     PerCpuArray::with_max_entries(stack::KNOWN_BY_PROGRAM * stack::KNOWING_PROGRAMS, 0);
 
-/// Whether the architecture's mode is on, by CPU, as its own calls tell. Only chooses which of them get a stack.
+/// The architecture's mode, by CPU, as its own calls tell.
 #[map]
-pub(crate) static ARCH: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static ARCH: PerCpuArray<xen::Mode> = PerCpuArray::with_max_entries(1, 0);
 
 /// The ids of stacks that were sent. A stack whose id was evicted is sent again, which does no harm.
 #[map]
@@ -84,12 +114,7 @@ pub(crate) static NAMES: LruHashMap<u32, [u64; 2]> = LruHashMap::with_max_entrie
 #[map]
 pub(crate) static SITES: Array<Site> = Array::with_max_entries(1, 0);
 
-/// Where the programs for probed instructions build their record. What is in a map is unknown to the verifier, which
-/// keeps it from following every way that the record can have been filled in.
-#[map]
-pub(crate) static SITE_RECORD: PerCpuArray<Record> = PerCpuArray::with_max_entries(1, 0);
-
-/// Where they keep the registers.
+/// Where the programs for probed instructions keep the registers.
 #[map]
 pub(crate) static SITE_REGISTERS: PerCpuArray<[u64; REGISTER_WORDS]> = PerCpuArray::with_max_entries(1, 0);
 
@@ -99,7 +124,7 @@ pub(crate) static ARMED: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Overridden by user space at load.
 #[unsafe(no_mangle)]
-static SITE_SETTINGS: SiteSettings = SiteSettings { per_cpu: 0, preempt_count: 0 };
+static SITE_SETTINGS: SiteSettings = SiteSettings { per_cpu: 0, preempt_count: 0, stack_pointer: 0 };
 
 /// Overridden by user space at load.
 #[unsafe(no_mangle)]
@@ -113,7 +138,7 @@ static SETTINGS: Settings = Settings {
     ring_mask: 0,
     pending_mask: 0,
     stacks: 1,
-    reserved: 0,
+    by_cpu: 0,
     schedule: Code { start: 0, len: 0 },
     exit: Code { start: 0, len: 0 },
 };
@@ -196,6 +221,12 @@ pub(crate) fn stacks() -> bool {
     setting!(stacks) != 0
 }
 
+/// Whether the mode is a state of each CPU as well.
+#[inline(always)]
+pub(crate) fn by_cpu() -> bool {
+    setting!(by_cpu) != 0
+}
+
 /// Where `sched_switch` is traced.
 #[inline(always)]
 pub(crate) fn schedule() -> Code {
@@ -220,4 +251,11 @@ pub(crate) fn per_cpu() -> u64 {
 pub(crate) fn preempt_count() -> u64 {
     // SAFETY: as for `setting!`.
     unsafe { core::ptr::read_volatile(&raw const SITE_SETTINGS.preempt_count) }
+}
+
+/// Where `struct pt_regs` has the stack pointer.
+#[inline(always)]
+pub(crate) fn stack_pointer() -> u64 {
+    // SAFETY: as for `setting!`.
+    unsafe { core::ptr::read_volatile(&raw const SITE_SETTINGS.stack_pointer) }
 }

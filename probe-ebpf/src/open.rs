@@ -10,6 +10,7 @@ use lazymmu_abi::LeftOut;
 
 use crate::atomic::{compare_and_swap, is_zero};
 use crate::maps::OPEN;
+use crate::task;
 
 /// Sets of places; a power of two.
 pub(crate) const SETS: u32 = 2048;
@@ -44,7 +45,8 @@ pub(crate) struct Open {
     pub(crate) held: u32,
     /// What has no record of its own since the task's last record of the mode.
     pub(crate) left_out: LeftOut,
-    reserved: u32,
+    /// Whether an inner leave has ended the mode, where the kernel does not count: 0 or 1.
+    pub(crate) off: u32,
 }
 
 /// When so much is left out of a section, the rest is told: no count may overflow by one access more.
@@ -108,6 +110,18 @@ pub(crate) fn opener(open: Option<NonNull<Open>>) -> (u64, u64) {
     }
 }
 
+/// Keeps the stack that entered the current task's section, and its second address.
+#[inline(always)]
+pub(crate) fn entered(opener: u64, outer: u64) {
+    if let Some(open) = find(task::current_ids().0) {
+        // SAFETY: it is the current task's.
+        unsafe {
+            (*open.as_ptr()).opener = opener;
+            (*open.as_ptr()).outer = outer;
+        }
+    }
+}
+
 /// What was pending is no more.
 ///
 /// # Safety
@@ -154,6 +168,7 @@ pub(crate) fn take(tid: u32) -> Option<NonNull<Open>> {
         (*place).opener = 0;
         (*place).outer = 0;
         (*place).depth = 0;
+        (*place).off = 0;
         if (*place).tag == 0 {
             // From then on it only grows. 0 and 1 have a meaning for those that are pending.
             (*place).tag = (u64::from(tid & (SETS - 1)) * WAYS as u64 + way as u64) << PLACE | 2;

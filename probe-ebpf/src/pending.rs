@@ -13,7 +13,7 @@ use core::ptr::NonNull;
 use aya_ebpf::helpers::generated::bpf_loop;
 use lazymmu_abi::{Deferral, Flags, Kind, Record};
 
-use crate::atomic::{compare_and_swap, is_zero, swap};
+use crate::atomic::{compare_and_swap, is_zero, opaque, swap};
 use crate::emit::Hit;
 use crate::maps::{self, HELD, PENDING};
 use crate::open::{self, Open};
@@ -121,53 +121,50 @@ pub(crate) enum Meeting {
 impl Held {
     /// Compares what waits with what comes, both of one entry.
     #[inline(always)]
-    pub(crate) fn met_by(&self, kind: Kind, op: u8) -> Meeting {
+    pub(crate) fn met_by(&self, kind: u8, op: u8) -> Meeting {
         let waits = maps::waits(self.record.op);
-        let queued = maps::waits(op);
-        match kind {
-            Kind::Read if waits & maps::sees(op) & !Deferral::COUNTED == 0 => Meeting::Harmless,
+        let reads = kind == Kind::Read as u8;
+        if kind != Kind::Write as u8 && waits & maps::sees(op) & !Deferral::COUNTED != 0 {
+            Meeting::Suspicious
+        } else if reads {
+            Meeting::Harmless
+        } else if waits & !maps::waits(op) == 0 && waits & Deferral::COUNTED == 0 {
             // What counts twice is told, so that each entry that is counted has its own write.
-            Kind::Write if waits & !queued == 0 && waits & Deferral::COUNTED == 0 => Meeting::Replaces,
-            Kind::Rmw
-                if waits & maps::sees(op) & !Deferral::COUNTED == 0
-                    && waits & !queued == 0
-                    && waits & Deferral::COUNTED == 0 =>
-            {
-                Meeting::Replaces
-            }
-            _ => Meeting::Suspicious,
+            Meeting::Replaces
+        } else {
+            Meeting::Suspicious
         }
     }
 
-    /// Puts another write of the same section into its place.
+    /// Its record, to be replaced by that of another write of the same section.
     #[inline(always)]
-    pub(crate) fn replace(&mut self, record: &Record) {
-        self.record = *record;
+    pub(crate) fn record(&mut self) -> *mut Record {
+        &raw mut self.record
     }
 }
 
-/// Keeps a write of one entry back. False if there is no place.
+/// Keeps a write of one entry back, whose record is filled in where it is kept. False if there is no place.
 #[inline(always)]
-pub(crate) fn hold(open: *mut Open, record: &Record) -> bool {
+pub(crate) fn hold(open: *mut Open, entry: u64, fill: impl FnOnce(*mut Record)) -> bool {
     // SAFETY: the section is the current task's.
     let tag = unsafe { (*open).tag };
-    let Some(number) = place_for(record.entry, tag) else { return false };
-    keep(open, number, record, 0);
-    publish(record.entry, number, number, tag);
+    let Some(number) = place_for(entry, tag) else { return false };
+    let Some(held) = HELD.get_ptr_mut(number) else { return false };
+    // SAFETY: the place is this section's.
+    unsafe {
+        fill(&raw mut (*held).record);
+        (*held).told = 0;
+    }
+    append(open, number, held);
+    publish(entry, number, number, tag);
     true
 }
 
-/// Puts the record of a write where its first entry is, and behind the section's others if it is still to be told.
+/// Puts a write that is still to be told behind the section's others.
 #[inline(always)]
-fn keep(open: *mut Open, number: u32, record: &Record, told: u64) {
-    let Some(held) = HELD.get_ptr_mut(number) else { return };
+fn append(open: *mut Open, number: u32, held: *mut Held) {
     // SAFETY: the place is this section's, and the section the current task's.
     unsafe {
-        (*held).record = *record;
-        (*held).told = told;
-        if told != 0 {
-            return;
-        }
         (*held).next = 0;
         let last = (*open).last;
         if last == 0 {
@@ -192,6 +189,8 @@ fn place_for(entry: u64, tag: u64) -> Option<u32> {
         let there = unsafe { (&raw const (*set).0[way].entry).read_volatile() };
         first |= way * is_zero(there ^ entry) as usize;
     }
+    // Below WAYS as it is; the verifier of 6.1 wants to see that.
+    let first = opaque(first as u64) as usize;
     for next in 0..WAYS {
         let way = (first + next) % WAYS;
         // SAFETY: as above.
@@ -230,7 +229,9 @@ fn publish(entry: u64, number: u32, held: u32, tag: u64) {
 
 /// What the functions that are called for each entry share.
 struct Walk {
-    hit: Hit,
+    /// Those of the hit.
+    slot: u64,
+    time: u64,
     entry: u64,
     tag: u64,
     /// Where the first entry's place is.
@@ -246,23 +247,33 @@ struct Walk {
 /// Tells of every write that is pending at some entries. Gives whether there is any.
 #[inline(always)]
 pub(crate) fn tell(hit: Hit, entry: u64, count: u32) -> bool {
-    let mut walk = Walk { hit, entry, tag: 0, number: 0, found: 0, full: 0, next: 0 };
+    let mut walk =
+        Walk { slot: hit.slot(), time: hit.time(), entry, tag: 0, number: 0, found: 0, full: 0, next: 0 };
     each(count, tell_at, &mut walk);
     walk.found != 0
 }
 
 /// Remembers all entries of a write, whose record is told or not. False if some had no place.
 #[inline(always)]
-pub(crate) fn remember(hit: Hit, open: *mut Open, record: &Record, told: u64) -> bool {
-    // SAFETY: the section is the current task's.
-    let tag = unsafe { (*open).tag };
-    let Some(number) = place_for(record.entry, tag) else { return false };
-    keep(open, number, record, told);
-    let mut walk = Walk { hit, entry: record.entry, tag, number, found: 0, full: 0, next: 0 };
-    publish(record.entry, number, number, tag);
+pub(crate) fn remember(hit: Hit, open: *mut Open, record: *mut Record, told: u64) -> bool {
+    // SAFETY: the section is the current task's, and `record` the program's own.
+    let (tag, entry, count) = unsafe { ((*open).tag, (*record).entry, (*record).count) };
+    let Some(number) = place_for(entry, tag) else { return false };
+    let Some(held) = HELD.get_ptr_mut(number) else { return false };
+    // SAFETY: the place is this section's.
+    unsafe {
+        maps::copy(&raw mut (*held).record, record);
+        (*held).told = told;
+    }
+    if told == 0 {
+        append(open, number, held);
+    }
+    let mut walk =
+        Walk { slot: hit.slot(), time: hit.time(), entry, tag, number, found: 0, full: 0, next: 0 };
+    publish(entry, number, number, tag);
     walk.entry += ENTRY;
-    if record.count > 1 {
-        each(u32::from(record.count) - 1, remember_at, &mut walk);
+    if count > 1 {
+        each(u32::from(count) - 1, remember_at, &mut walk);
     }
     walk.full == 0
 }
@@ -276,9 +287,10 @@ pub(crate) fn tell_own(hit: Hit) {
     let Some(open) = open::find(task::current_ids().0) else { return };
     // SAFETY: the section is the current task's.
     let (next, held) = unsafe { (open.as_ref().first, open.as_ref().held) };
-    let mut walk = Walk { hit, entry: 0, tag: 0, number: 0, found: 0, full: 0, next };
+    let mut walk =
+        Walk { slot: hit.slot(), time: hit.time(), entry: 0, tag: 0, number: 0, found: 0, full: 0, next };
     if held > MOST {
-        hit.lose(Kind::Write);
+        hit.lose(Kind::Write as u8);
     }
     each(held, tell_next, &mut walk);
 }
@@ -309,7 +321,7 @@ unsafe extern "C" fn tell_at(_index: u64, walk: *mut Walk) -> i64 {
         };
         if there == entry && tag > BUSY && open::is_current(tag) {
             walk.found = 1;
-            tell_one(walk.hit, held as u32);
+            tell_one(walk.slot, walk.time, held as u32);
         }
     }
     0
@@ -325,7 +337,7 @@ unsafe extern "C" fn tell_next(_index: u64, walk: *mut Walk) -> i64 {
     let Some(held) = HELD.get_ptr(number) else { return 1 };
     // SAFETY: `held` is a whole value of the map.
     walk.next = unsafe { (*held).next } as u32;
-    tell_one(walk.hit, number);
+    tell_one(walk.slot, walk.time, number);
     0
 }
 
@@ -342,16 +354,20 @@ unsafe extern "C" fn remember_at(_index: u64, walk: *mut Walk) -> i64 {
 
 /// Sends a write that was kept back, if nobody has yet.
 #[inline(never)]
-fn tell_one(hit: Hit, number: u32) {
+fn tell_one(slot: u64, time: u64, number: u32) {
     let Some(held) = HELD.get_ptr_mut(number) else { return };
+    let Some(record) = maps::record_of_another(slot) else { return };
     // SAFETY: `held` is a whole value of the map.
     if unsafe { swap(&raw mut (*held).told, 1) } != 0 {
         return;
     }
-    // SAFETY: as above.
-    let mut record = unsafe { (*held).record };
-    record.memory = record.time;
-    record.time = hit.time();
-    record.flags |= Flags::HELD | Flags::MEMORY;
-    hit.send(&record, if record.kind == Kind::Rmw as u8 { Kind::Rmw } else { Kind::Write });
+    let Some(hit) = Hit::again(slot, time) else { return };
+    // SAFETY: as above; `record` is this program's own on this CPU.
+    unsafe {
+        maps::copy(record, &raw const (*held).record);
+        (*record).memory = (*record).time;
+        (*record).time = time;
+        (*record).flags |= Flags::HELD | Flags::MEMORY;
+        hit.send_any(&*record);
+    }
 }

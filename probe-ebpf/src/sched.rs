@@ -7,7 +7,7 @@ use lazymmu_abi::{Flags, Kind, Op, Record};
 use crate::emit::{self, Hit};
 use crate::stack::{self, Slot, Taken};
 use crate::task::{self, Task};
-use crate::{maps, open};
+use crate::{maps, open, pending, xen};
 
 /// `(bool preempt, struct task_struct *prev, struct task_struct *next, unsigned int prev_state)`; the previous task
 /// is still the current one.
@@ -16,7 +16,13 @@ fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     let next: Task = ctx.arg(2);
     let inside = task::current_in_section();
     if inside || task::in_section(next) {
-        emit::during(Slot::Switch, |hit| switched(&ctx, hit, inside, next));
+        emit::during(Slot::Switch, |hit| {
+            // Where the mode is a state of the CPU, what is queued stays there.
+            if xen::switched(task::tid(next)) && inside {
+                pending::tell_own(hit);
+            }
+            switched(&ctx, hit, inside, next);
+        });
     }
     0
 }

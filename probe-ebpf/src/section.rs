@@ -32,31 +32,8 @@ fn lazy_mmu_section(ctx: BtfTracePointContext) -> i32 {
     greet(&ctx);
     emit::during(Slot::Section, |hit| {
         let by_task = context == Context::Task as u8;
-        let (tid, _) = task::current_ids();
-        let before = if by_task { open::find(tid) } else { None };
-        if op == Op::Enter as u8 || before.is_none() {
-            send_name(hit);
-        }
-        let mut left_out = 0;
-        if let Some(open) = before {
-            // SAFETY: it is the current task's.
-            unsafe {
-                left_out = open::take_left_out(open.as_ptr());
-                // A flush too many does no harm: while the mode is off, nothing is kept back.
-                if matches!(op, FLUSH | LEAVE | PAUSE) {
-                    open::flushed(open.as_ptr());
-                }
-            }
-        }
-        let (odd, open) = if !by_task {
-            (task::current_in_section(), None)
-        } else if task::kernel_counts() {
-            follow(tid, before)
-        } else {
-            count(&ctx, hit, op, tid, before)
-        };
-
-        let fresh = before.is_none() && open.is_some() && op == Op::Enter as u8;
+        let inside = if task::kernel_counts() { Some(task::current_in_section()) } else { None };
+        let Changed { left_out, odd, fresh } = change(&ctx, hit, op, by_task, inside);
         let words = [left_out, u64::from(odd || op == Op::Enter as u8), fresh.into(), caller];
         let Some([left_out, wanted, fresh, caller]) = maps::forget(Slot::Section, words) else { return };
         let mut taken = Taken::NONE;
@@ -65,14 +42,8 @@ fn lazy_mmu_section(ctx: BtfTracePointContext) -> i32 {
         }
         let words = [left_out, fresh, taken.id, taken.outer];
         let Some([left_out, fresh, stack, outer]) = maps::forget(Slot::Section, words) else { return };
-        if fresh != 0
-            && let Some(open) = open::find(tid)
-        {
-            // SAFETY: it is the current task's.
-            unsafe {
-                (*open.as_ptr()).opener = stack;
-                (*open.as_ptr()).outer = outer;
-            }
+        if fresh != 0 {
+            open::entered(stack, outer);
         }
         let mut flags = context;
         // Kernels before 7.0 keep no counts; the drop-in says so with all bits set.
@@ -97,10 +68,52 @@ fn lazy_mmu_section(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// What a call of the mode means for what is kept of the task's section.
+pub(crate) struct Changed {
+    /// What had no record of its own: see [`lazymmu_abi::LeftOut`].
+    pub(crate) left_out: u64,
+    /// Whether the plain pair of an enter and a leave has no such call.
+    pub(crate) odd: bool,
+    /// Whether the task is in a section, and was not.
+    pub(crate) fresh: bool,
+}
+
+/// Takes note of a call of the mode. `inside`: whether the task is in a section after it, if the kernel counts.
+#[inline(always)]
+pub(crate) fn change(
+    ctx: &impl EbpfContext,
+    hit: Hit,
+    op: u8,
+    by_task: bool,
+    inside: Option<bool>,
+) -> Changed {
+    let (tid, _) = task::current_ids();
+    let before = if by_task { open::find(tid) } else { None };
+    if op == Op::Enter as u8 || before.is_none() {
+        send_name(hit);
+    }
+    let mut left_out = 0;
+    if let Some(open) = before {
+        // SAFETY: it is the current task's.
+        unsafe {
+            left_out = open::take_left_out(open.as_ptr());
+            // A flush too many does no harm: while the mode is off, nothing is kept back.
+            if matches!(op, FLUSH | LEAVE | PAUSE) {
+                open::flushed(open.as_ptr());
+            }
+        }
+    }
+    let (odd, open) = match inside {
+        _ if !by_task => (task::current_in_section(), None),
+        Some(inside) => follow(tid, before, inside),
+        None => count(ctx, hit, op, tid, before),
+    };
+    Changed { left_out, odd, fresh: before.is_none() && open.is_some() && op == Op::Enter as u8 }
+}
+
 /// Keeps the task's place as long as the kernel says that it is in a section. Gives whether it is, and the place.
 #[inline(always)]
-fn follow(tid: u32, before: Option<NonNull<Open>>) -> (bool, Option<NonNull<Open>>) {
-    let inside = task::current_in_section();
+fn follow(tid: u32, before: Option<NonNull<Open>>, inside: bool) -> (bool, Option<NonNull<Open>>) {
     let open = match before {
         Some(open) if !inside => {
             // SAFETY: it is the current task's.
@@ -120,7 +133,7 @@ fn follow(tid: u32, before: Option<NonNull<Open>>) -> (bool, Option<NonNull<Open
 /// Odd is what the plain pair of an enter and a leave has not: a call after which the task is still inside, and a leave
 /// of a task that was outside. Gives that, and the task's place if it is inside.
 #[inline(always)]
-pub(crate) fn count(
+fn count(
     ctx: &impl EbpfContext,
     hit: Hit,
     op: u8,
@@ -135,7 +148,10 @@ pub(crate) fn count(
         };
         if let Some(open) = open {
             // SAFETY: it is the current task's.
-            unsafe { (*open.as_ptr()).depth = (*open.as_ptr()).depth.saturating_add(1) };
+            unsafe {
+                (*open.as_ptr()).depth = (*open.as_ptr()).depth.saturating_add(1);
+                (*open.as_ptr()).off = 0;
+            }
         } else {
             hit.lose_unknown();
             if SAID.first() {
@@ -153,6 +169,7 @@ pub(crate) fn count(
                 return (false, None);
             }
             (*open.as_ptr()).depth -= 1;
+            (*open.as_ptr()).off = 1;
         }
     }
     (true, Some(open))
@@ -160,7 +177,7 @@ pub(crate) fn count(
 
 /// Sends the name of the current task if it was not sent before. Asked where a section begins, or one is heard of first.
 #[inline(always)]
-pub(crate) fn send_name(hit: Hit) {
+fn send_name(hit: Hit) {
     let Ok(name) = bpf_get_current_comm() else { return };
     let (tid, _) = task::current_ids();
     let halves = [half(&name, 0), half(&name, 8)];

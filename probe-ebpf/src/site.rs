@@ -9,7 +9,7 @@
 //! arch/x86/kernel/kprobes/{core,ftrace}.c, `trace_call_bpf` in kernel/trace/bpf_trace.c; 6.1 to 7.2): what it skips, it
 //! counts. So they share the memory that they work in.
 
-use aya_ebpf::EbpfContext as _;
+use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::helpers::generated::{
     bpf_get_attach_cookie, bpf_get_smp_processor_id, bpf_probe_read_kernel as bpf_probe_read_kernel_bytes,
@@ -18,10 +18,13 @@ use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
 use lazymmu_abi::{Context, Flags, Kind, Op, REGISTER_WORDS, Record, Settings, Site};
 
+use crate::access::{self, Access};
 use crate::emit::Hit;
-use crate::maps::{self, ARMED, SITE_RECORD, SITE_REGISTERS, SITES};
-use crate::stack::{self, Slot, Taken};
-use crate::{emit, open, section, task};
+use crate::maps::{self, ARMED, SITE_REGISTERS, SITES};
+use crate::open::Open;
+use crate::section::{self, Changed};
+use crate::stack::{self, Slot};
+use crate::{emit, open, task};
 
 /// The parts of `preempt_count` (include/linux/preempt.h, 6.1 to 7.2).
 const SOFTIRQ_OFFSET: u32 = 1 << 8;
@@ -36,7 +39,7 @@ fn site_access(ctx: ProbeContext) -> u32 {
         && task::wanted()
         && let Some(site) = site(&ctx)
     {
-        emit::during(Slot::Site, |hit| access(&ctx, hit, site));
+        emit::during(Slot::Site, |hit| accessed(&ctx, hit, site));
     }
     0
 }
@@ -96,19 +99,96 @@ impl Registers {
         let offset = maps::instruction_offset();
         if offset == Settings::NO_OFFSET { 0 } else { self.get((offset / 8) as u8) }
     }
+
+    /// Where the call stack begins: with the instruction itself, or with what called the function that begins there, whose
+    /// return address is on top of the stack.
+    #[inline(always)]
+    fn caller(self, site: &Site) -> u64 {
+        if site.flags & Site::FUNCTION == 0 {
+            return self.instruction();
+        }
+        let top = self.get((maps::stack_pointer() / 8) as u8);
+        // SAFETY: the helper reads any address and fails where there is nothing to read.
+        unsafe { bpf_probe_read_kernel(top as *const u64) }.unwrap_or(0)
+    }
 }
 
 /// An access: all but its stack goes into the record first.
 #[inline(always)]
-fn access(ctx: &ProbeContext, hit: Hit, site: &Site) {
-    let Some(record) = SITE_RECORD.get_ptr_mut(0) else { return };
+fn accessed(ctx: &ProbeContext, hit: Hit, site: &Site) {
+    let Some(record) = maps::record(Slot::Site) else { return };
     let Some(registers) = Registers::of(ctx) else { return hit.lose_unknown() };
     // SAFETY: `record` is this program's own on this CPU.
     unsafe {
         begin(record, hit, site, registers);
         fill(record, site, registers);
     }
-    finish(ctx, hit, site, record, true);
+    access::seen_in(ctx, hit, Probed(record));
+}
+
+/// An access as the registers tell it: its record, in memory of this program's own.
+#[derive(Clone, Copy)]
+struct Probed(*mut Record);
+
+impl Access for Probed {
+    #[inline(always)]
+    fn slot(&self) -> Slot {
+        Slot::Site
+    }
+
+    #[inline(always)]
+    fn kind(&self) -> u8 {
+        // SAFETY: the record is this program's own on this CPU.
+        unsafe { (*self.0).kind }
+    }
+
+    #[inline(always)]
+    fn op(&self) -> u8 {
+        // SAFETY: as above.
+        unsafe { (*self.0).op }
+    }
+
+    #[inline(always)]
+    fn entry(&self) -> u64 {
+        // SAFETY: as above.
+        unsafe { (*self.0).entry }
+    }
+
+    #[inline(always)]
+    fn count(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).count.into() }
+    }
+
+    #[inline(always)]
+    fn context(&self) -> u8 {
+        // SAFETY: as above.
+        unsafe { (*self.0).flags & Flags::CONTEXT }
+    }
+
+    #[inline(always)]
+    fn stack(&self, ctx: &impl EbpfContext, hit: Hit, opener: (u64, u64)) -> u64 {
+        // SAFETY: as above.
+        stack::take_inside(ctx, hit, Slot::Site, unsafe { (*self.0).caller }, opener)
+    }
+
+    #[inline(always)]
+    fn known_stack(&self, open: &Open) -> Option<u64> {
+        // SAFETY: as above.
+        stack::known_inside(Slot::Site, unsafe { (*self.0).caller }, open)
+    }
+
+    #[inline(always)]
+    unsafe fn describe(&self, record: *mut Record) {
+        if record != self.0 {
+            // SAFETY: the caller's promise.
+            unsafe { maps::copy(record, self.0) };
+        }
+    }
+
+    /// It was looked at from the beginning.
+    #[inline(always)]
+    unsafe fn look(&self, _record: *mut Record) {}
 }
 
 /// Fills in what is accessed.
@@ -153,17 +233,17 @@ unsafe fn fill(record: *mut Record, site: &Site, registers: Registers) {
 /// A mode call: the counters are told as they are going to be after it.
 #[inline(always)]
 fn call(ctx: &ProbeContext, hit: Hit, site: &Site) {
-    let Some(record) = SITE_RECORD.get_ptr_mut(0) else { return };
+    let Some(record) = maps::record(Slot::Site) else { return };
     let Some(registers) = Registers::of(ctx) else { return hit.lose_unknown() };
     let op = site.op;
-    section::send_name(hit);
     // SAFETY: `record` is this program's own on this CPU.
     let context = unsafe {
         begin(record, hit, site, registers);
         (*record).count = 0;
         (&raw const (*record).flags).read_volatile()
     };
-    let odd = if let Some((mut enable, mut pause)) = task::counters() {
+    let mut inside = None;
+    if let Some((mut enable, mut pause)) = task::counters() {
         match op {
             op if op == Op::Enter as u8 => enable = enable.wrapping_add(1),
             op if op == Op::Leave as u8 => enable = enable.wrapping_sub(1),
@@ -177,14 +257,25 @@ fn call(ctx: &ProbeContext, hit: Hit, site: &Site) {
             (*record).memory = pause.into();
             (*record).flags |= Flags::VALUE | Flags::MEMORY;
         }
-        enable != 0 || pause != 0
-    } else if context == Context::Task as u8 {
-        let (tid, _) = task::current_ids();
-        section::count(ctx, hit, op, tid, open::find(tid)).0
-    } else {
-        task::current_in_section()
-    };
-    finish(ctx, hit, site, record, odd || op == Op::Enter as u8);
+        inside = Some(enable != 0 || pause != 0);
+    }
+    let Changed { left_out, odd, fresh } =
+        section::change(ctx, hit, op, context == Context::Task as u8, inside);
+    let words = [left_out, u64::from(odd || op == Op::Enter as u8), fresh.into()];
+    let Some([left_out, wanted, fresh]) = maps::forget(Slot::Site, words) else { return };
+    // SAFETY: as above.
+    unsafe {
+        (*record).entry = left_out;
+        if wanted != 0 {
+            let caller = (&raw const (*record).caller).read_volatile();
+            let taken = stack::take_return(ctx, hit, Slot::Site, caller);
+            (*record).stack = taken.id;
+            if fresh != 0 {
+                open::entered(taken.id, taken.outer);
+            }
+        }
+        hit.send_any(&*record);
+    }
 }
 
 /// What every record has.
@@ -201,27 +292,10 @@ unsafe fn begin(record: *mut Record, hit: Hit, site: &Site, registers: Registers
             kind: site.kind,
             level: site.level,
             count: 1,
-            caller: registers.instruction(),
+            caller: registers.caller(site),
             flags: context(),
             ..base
         });
-    }
-}
-
-/// Takes the call stack, which begins with the instruction itself or with whatever called the function that begins there,
-/// and sends the record.
-#[inline(always)]
-fn finish(ctx: &ProbeContext, hit: Hit, site: &Site, record: *mut Record, stack: bool) {
-    // SAFETY: `record` is this program's own on this CPU.
-    unsafe {
-        if stack {
-            let after = (&raw const (*record).caller).read_volatile();
-            let function = site.flags & Site::FUNCTION != 0;
-            let Taken { caller, id, .. } = stack::take_probed(ctx, hit, Slot::Site, after, function);
-            (*record).caller = caller;
-            (*record).stack = id;
-        }
-        hit.send_any(&*record);
     }
 }
 

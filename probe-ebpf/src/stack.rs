@@ -46,8 +46,6 @@ enum Begin {
     Instruction(u64),
     /// In whatever called the function that begins here.
     Caller(u64),
-    /// At this return address, or in whatever called the function that begins a byte before it.
-    Probed { after: u64, function: bool },
     /// In the function that lies here; with the first frame if that is not known.
     Within(Code),
 }
@@ -58,8 +56,6 @@ impl Begin {
         match self {
             Begin::Return(address) | Begin::Instruction(address) => frame == address,
             Begin::Caller(function) => inner.wrapping_sub(function) <= ENTRY,
-            Begin::Probed { after, function: true } => inner.wrapping_sub(after) <= ENTRY,
-            Begin::Probed { after, function: false } => frame == after,
             Begin::Within(code) => code.len == 0 || frame.wrapping_sub(code.start) < code.len,
         }
     }
@@ -75,9 +71,9 @@ impl Begin {
     #[inline(always)]
     fn known(self) -> u64 {
         match self {
-            Begin::Return(address) | Begin::Probed { after: address, function: false } => address,
+            Begin::Return(address) => address,
             Begin::Instruction(address) => address + 1,
-            Begin::Caller(_) | Begin::Probed { .. } | Begin::Within(_) => 0,
+            Begin::Caller(_) | Begin::Within(_) => 0,
         }
     }
 }
@@ -110,13 +106,6 @@ pub(crate) fn take_caller(ctx: &impl EbpfContext, hit: Hit, slot: Slot) -> Taken
 #[inline(always)]
 pub(crate) fn take_within(ctx: &impl EbpfContext, hit: Hit, slot: Slot, code: Code) -> Taken {
     begin(ctx, hit, slot, Begin::Within(code))
-}
-
-/// The same for the stack of a probe that ends at `after`: it begins there, or in whatever called the function whose first
-/// instruction is probed.
-#[inline(always)]
-pub(crate) fn take_probed(ctx: &impl EbpfContext, hit: Hit, slot: Slot, after: u64, function: bool) -> Taken {
-    begin(ctx, hit, slot, Begin::Probed { after, function })
 }
 
 /// A call stack that was taken.
@@ -152,13 +141,13 @@ pub(crate) struct Known {
 
 /// How many stacks each program knows on each CPU; a power of two. Others are forgotten for them.
 pub(crate) const KNOWN_BY_PROGRAM: u32 = 512;
-/// [`Slot::Read`] to [`Slot::Rmw`].
-pub(crate) const KNOWING_PROGRAMS: u32 = 3;
+/// [`Slot::Read`] to [`Slot::Rmw`], and [`Slot::Site`].
+pub(crate) const KNOWING_PROGRAMS: u32 = 4;
 
 /// The frames that are walked to learn a path.
 const FEW: usize = 12;
 
-/// The same as [`take`] for an access inside of a section that was entered with the stack `opener`, of which `outer` is
+/// The same as [`take_return`] for an access inside of a section that was entered with the stack `opener`, of which `outer` is
 /// the second address, without walking the stack where it is known. Both are 0 where nothing is known of a section.
 #[inline(always)]
 pub(crate) fn take_inside(
@@ -221,7 +210,8 @@ pub(crate) fn known_inside(slot: Slot, caller: u64, open: &Open) -> Option<u64> 
 #[inline(always)]
 fn place(slot: Slot, path: u64, opener: u64) -> Option<*mut Known> {
     let index = (path ^ opener.wrapping_mul(3)) as u32 & (KNOWN_BY_PROGRAM - 1);
-    KNOWN.get_ptr_mut(slot as u32 * KNOWN_BY_PROGRAM + index)
+    let program = if matches!(slot, Slot::Site) { KNOWING_PROGRAMS - 1 } else { slot as u32 };
+    KNOWN.get_ptr_mut(program * KNOWN_BY_PROGRAM + index)
 }
 
 #[inline(always)]

@@ -3,11 +3,13 @@
 //! 7.0 and later keep two counters in the task; before that, the section program counts in the table of open sections.
 
 use core::ffi::c_void;
+use core::ptr::NonNull;
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_get_current_task_btf};
 use lazymmu_abi::{Scope, Settings};
 
-use crate::{maps, open};
+use crate::maps;
+use crate::open::{self, Open};
 
 /// A `struct task_struct` that the verifier knows as one, so that its members can be loaded without a helper.
 pub(crate) type Task = *const c_void;
@@ -31,10 +33,15 @@ pub(crate) fn wanted() -> bool {
     maps::scope() == Scope::All as u32 || current_in_section()
 }
 
-/// Whether the mode is on for the current task, which is in a section.
+/// Whether the mode is on for the current task, whose section it is.
 #[inline(always)]
-pub(crate) fn is_on() -> bool {
-    if kernel_counts() { counters().is_some_and(|(enable, pause)| enable != 0 && pause == 0) } else { true }
+pub(crate) fn is_on(open: NonNull<Open>) -> bool {
+    if kernel_counts() {
+        counters().is_some_and(|(enable, pause)| enable != 0 && pause == 0)
+    } else {
+        // SAFETY: it is the current task's.
+        unsafe { open.as_ref().off == 0 }
+    }
 }
 
 /// Whether the current task is in a section, paused or not.

@@ -6,8 +6,11 @@
 //! highest and lowest quarter. The drop-in itself is measured last, in other guests: compiled in and idle, over a kernel
 //! without it.
 //!
+//! On an emulated machine time means little, and less where the host is busy. There the guest's clocks count instructions,
+//! and what is printed are ratios of these: they do not know of caches, nor that an atomic costs more than an addition.
+//!
 //! `cargo xtask bench live`, or `-- ROUNDS NAME...` for some of the ways only. `bpftrace` and `trace-cmd` are those that
-//! `LAZYMMU_BENCH_PEERS` has.
+//! `LAZYMMU_BENCH_PEERS` has. `LAZYMMU_BENCH_BEFORE` names a binary of lazymmu for the guest that is measured beside this one.
 
 #[path = "live/peers.rs"]
 mod peers;
@@ -15,11 +18,12 @@ mod peers;
 use std::env;
 use std::error::Error;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use lazymmu_tests::{Lab, Series, number_before, step_output};
-use lazymmu_vm::{Command, Initramfs, Job, KernelDirectory, Limits, Output, Step, StepResult};
+use lazymmu_vm::{Command, Initramfs, Job, KernelDirectory, Limits, Output, Step, StepResult, Threads};
 
 use peers::Peers;
 
@@ -44,23 +48,35 @@ struct Way {
     most: Option<f64>,
 }
 
-fn ways(peers: bool) -> Vec<Way> {
-    let lazymmu = |name, what, arguments: &[&'static str], most| Way {
+/// Another lazymmu, if there is one.
+const BEFORE: &str = "/bin/lazymmu-before";
+
+fn ways(peers: bool, before: bool) -> Vec<Way> {
+    let of = |program, name, what, arguments: &[&'static str], most| Way {
         name,
         what,
-        words: ["/bin/lazymmu", "record", "-o", "/tmp/bench.lmt"]
+        words: [program, "record", "-o", "/tmp/bench.lmt"]
             .into_iter()
             .chain(arguments.iter().copied())
             .chain(["--", LOOP, LOOPS])
             .collect(),
         most,
     };
+    let lazymmu = |name, what, arguments, most| of("/bin/lazymmu", name, what, arguments, most);
     let mut ways = vec![
         Way { name: "none", what: "unwatched", words: vec![LOOP, LOOPS], most: None },
         lazymmu("suspects", "lazymmu record --capture suspects", &["--capture", "suspects"], Some(1.4)),
         lazymmu("no-stacks", "lazymmu record --no-stacks", &["--no-stacks"], Some(1.6)),
         lazymmu("sections", "lazymmu record", &[], Some(2.2)),
     ];
+    if before {
+        let suspects = &["--capture", "suspects"];
+        ways.extend([
+            of(BEFORE, "b-suspects", "the other lazymmu record --capture suspects", suspects, None),
+            of(BEFORE, "b-no-stacks", "the other lazymmu record --no-stacks", &["--no-stacks"], None),
+            of(BEFORE, "b-sections", "the other lazymmu record", &[], None),
+        ]);
+    }
     if peers {
         ways.extend(peers::ways(LOOP, LOOPS));
     }
@@ -79,11 +95,15 @@ fn main() -> Result<ExitCode> {
 
     let lab = Lab::open()?;
     let peers = Peers::open();
-    let mut ways = ways(peers.is_some());
+    let before = env::var_os("LAZYMMU_BENCH_BEFORE");
+    let mut ways = ways(peers.is_some(), before.is_some());
     ways.retain(|way| is_wanted(way.name));
     let mut initramfs = with_loop(&lab)?;
     if let Some(peers) = &peers {
         peers.add_to(&mut initramfs)?;
+    }
+    if let Some(before) = &before {
+        initramfs.add_file(BEFORE, Path::new(before), 0o755)?;
     }
     let mut good = watch(&lab, &initramfs, &ways, rounds)?;
     if is_wanted("idle") {
@@ -158,6 +178,7 @@ fn run(
 ) -> Result<Vec<StepResult>> {
     let limits = Limits { job: Duration::from_hours(1), ..Limits::default() };
     let machine = lab.machine(&kernel.boot_image()).cpus(2).memory(3072).limits(limits);
+    let machine = machine.threads(Threads::Counting);
     // Whoever waits wants to see that it goes on.
     let mut show = |output: Output<'_>| {
         let (Output::Stdout(bytes) | Output::Stderr(bytes)) = output;

@@ -27,6 +27,9 @@ pub enum Threads {
     Single,
     /// One for each, where the host's memory is ordered strongly enough; QEMU decides that.
     Multi,
+    /// One for all, and the guest's clocks count instructions, one for a nanosecond: so the guest does not feel how busy
+    /// the host is, nor what an instruction costs.
+    Counting,
 }
 
 impl Threads {
@@ -77,7 +80,7 @@ impl Hardware<'_> {
         let accelerator = match self.accelerator {
             Accelerator::Kvm => "kvm".to_owned(),
             Accelerator::Tcg => match self.threads {
-                Threads::Single => "tcg,thread=single".to_owned(),
+                Threads::Single | Threads::Counting => "tcg,thread=single".to_owned(),
                 Threads::Multi => "tcg".to_owned(),
             },
         };
@@ -91,6 +94,8 @@ impl Hardware<'_> {
             xen::APPEND.clone_into(&mut append);
         }
         let (smp, memory) = (self.cpus.to_string(), self.memory.to_string());
+        let counting = self.accelerator == Accelerator::Tcg && self.threads == Threads::Counting;
+        let clock: &[&str] = if counting { &["-icount", "shift=0,sleep=off"] } else { &[] };
         [
             ["-accel", &accelerator],
             ["-cpu", &cpu],
@@ -106,6 +111,7 @@ impl Hardware<'_> {
         .as_flattened()
         .iter()
         .chain(&["-no-user-config", "-nodefaults", "-no-reboot"])
+        .chain(clock)
         .map(|word| (*word).to_owned())
         .collect()
     }
@@ -165,9 +171,8 @@ mod tests {
 
     #[test]
     fn the_threads_are_said_to_the_emulator_only() {
-        let accel = |accelerator| {
+        let arguments = |accelerator, threads| {
             let file = Path::new("/x");
-            let threads = Threads::Single;
             let hardware = Hardware {
                 hypervisor: None,
                 kernel: file,
@@ -178,10 +183,14 @@ mod tests {
                 memory: 512,
                 append: "quiet",
             };
-            hardware.arguments()[1].clone()
+            hardware.arguments()
         };
-        assert_eq!(accel(Accelerator::Tcg), "tcg,thread=single");
-        assert_eq!(accel(Accelerator::Kvm), "kvm");
+        assert_eq!(arguments(Accelerator::Tcg, Threads::Single)[1], "tcg,thread=single");
+        assert_eq!(arguments(Accelerator::Kvm, Threads::Single)[1], "kvm");
+        for (accelerator, counts) in [(Accelerator::Tcg, true), (Accelerator::Kvm, false)] {
+            let arguments = arguments(accelerator, Threads::Counting);
+            assert_eq!(arguments.iter().any(|word| word == "-icount"), counts);
+        }
     }
 
     #[test]

@@ -182,6 +182,11 @@ mod bare_7 {
     fn settings_are_put_back() {
         sites::bare::settings_are_put_back(Series::V7Bare);
     }
+
+    #[test]
+    fn suspects_find_the_same() {
+        suspects::find_the_same_without_the_drop_in(Series::V7Bare);
+    }
 }
 
 /// The kernel has that test since 7.0.
@@ -194,7 +199,7 @@ mod stacks_of_7 {
     }
 }
 
-/// The verifier of 6.12 does not take the programs: see docs/ebpf.md.
+/// What the level that tells of little finds.
 mod suspects_of_7 {
     use super::*;
 
@@ -204,8 +209,33 @@ mod suspects_of_7 {
     }
 
     #[test]
+    fn filters_select_the_same() {
+        suspects::filters_select_the_same(Series::V7);
+    }
+
+    #[test]
     fn a_full_table_is_a_loss() {
         suspects::a_full_table_is_a_loss(Series::V7);
+    }
+}
+
+/// As above; `cargo xtask test --vm all` has it.
+mod suspects_of_6_12 {
+    use super::*;
+
+    #[test]
+    fn find_the_same() {
+        suspects::find_the_same(Series::V6_12);
+    }
+}
+
+/// As above.
+mod suspects_under_xen {
+    use super::*;
+
+    #[test]
+    fn find_the_same() {
+        suspects::find_the_same_under_xen(Series::V6_12);
     }
 }
 
@@ -237,6 +267,14 @@ macro_rules! stock {
                 }
                 #[test]
                 fn nothing_is_lost() { sites::stock::nothing_is_lost(STOCK); }
+
+                /// `cargo xtask test --vm all` has it.
+                mod suspects_by_plan {
+                    use super::*;
+
+                    #[test]
+                    fn find_the_same() { suspects::find_the_same_by_plan(STOCK); }
+                }
             }
         }
     )+ };

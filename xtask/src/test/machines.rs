@@ -19,7 +19,12 @@ const SERIES: [Tested; 2] = [
         "LAZYMMU_VM_KERNEL_7",
         &["series_7::", "sections_of_7::", "sites_of_7::", "stacks_of_7::", "suspects_of_7::"],
     ),
-    (Series::V6_12, Variant::Plain, "LAZYMMU_VM_KERNEL_6_12", &["series_6_12::"]),
+    (
+        Series::V6_12,
+        Variant::Plain,
+        "LAZYMMU_VM_KERNEL_6_12",
+        &["series_6_12::", "suspects_of_6_12::", "suspects_under_xen::"],
+    ),
 ];
 
 /// Those that take minutes to build, and are built only for who asks for all.
@@ -27,6 +32,9 @@ const VARIANTS: [Tested; 2] = [
     (Series::V7, Variant::Kasan, "LAZYMMU_VM_KERNEL_7_KASAN", &["sections_of_kasan::"]),
     (Series::V7, Variant::Bare, "LAZYMMU_VM_KERNEL_7_BARE", &["bare_7::"]),
 ];
+
+/// The modules of tests that are run only for who asks for all, though they need nothing of their own.
+const LONG: [&str; 3] = ["suspects_of_6_12::", "suspects_under_xen::", "suspects_by_plan::"];
 
 /// The variable with the list of functions that open sections.
 const SECTIONS: &str = "LAZYMMU_VM_SECTIONS_7";
@@ -77,6 +85,9 @@ pub(super) fn run(tally: &mut Tally, variants: bool) {
     if !variants {
         for module in VARIANTS.iter().flat_map(|(_, _, _, modules)| *modules) {
             skip(tally, &mut cargo, module, "it takes a kernel of its own; --vm all builds it");
+        }
+        for module in LONG {
+            skip(tally, &mut cargo, module, "it takes a minute or two; --vm all has it");
         }
     }
     if let Some(list) = tally.check("list of sections", section_list) {
