@@ -17,7 +17,7 @@ use lazymmu_abi::{Context, Deferral, Flags, Kind, Op, Record};
 
 use crate::emit::Hit;
 use crate::open::{self, Open};
-use crate::pending::{self, Found, Meeting};
+use crate::pending::{self, Meeting};
 use crate::stack::{self, Slot};
 use crate::{emit, maps, task, xen};
 
@@ -209,7 +209,7 @@ fn tell(ctx: &impl EbpfContext, hit: Hit, access: impl Access) {
     let Some(record) = maps::record(access.slot()) else { return };
     // SAFETY: `record` is this program's own on this CPU.
     unsafe {
-        fill(access, record, hit.time(), stack);
+        fill(access, record, task::current_ids(), hit.time(), stack);
         send(hit, access, record);
     }
 }
@@ -232,19 +232,20 @@ fn is_harmless(access: impl Access, time: Option<u64>) -> bool {
     }
     let op = access.op();
     let may_wait = access.kind() != Kind::Read as u8 && maps::waits(op) != 0;
-    let Found { own, more } = pending::find(access.entry(), tag);
-    if more {
+    let found = pending::find(access.entry(), tag);
+    if found.more {
         return false;
     }
     // SAFETY: the section is the current task's, and so is what it has kept back.
     let keep = |record: *mut Record, stack| unsafe {
-        fill(access, record, time.unwrap_or_else(emit::now), stack);
+        let ids = open.as_ref().ids();
+        fill(access, record, ids, time.unwrap_or_else(emit::now), stack);
     };
-    match own {
+    match found.own {
         None if may_wait => {
             // SAFETY: as above.
             let Some(stack) = access.known_stack(unsafe { open.as_ref() }) else { return false };
-            if !pending::hold(open.as_ptr(), access.entry(), |record| keep(record, stack)) {
+            if !pending::hold(open.as_ptr(), access.entry(), &found, |record| keep(record, stack)) {
                 return false;
             }
         }
@@ -294,8 +295,7 @@ fn entries(access: impl Access) -> u32 {
 ///
 /// `record` must be a whole `Record` that this program may write.
 #[inline(always)]
-unsafe fn fill(access: impl Access, record: *mut Record, time: u64, stack: u64) {
-    let (tid, tgid) = task::current_ids();
+unsafe fn fill(access: impl Access, record: *mut Record, (tid, tgid): (u32, u32), time: u64, stack: u64) {
     // SAFETY: the caller's promise.
     unsafe {
         access.describe(record);
@@ -329,7 +329,7 @@ fn weigh(ctx: &impl EbpfContext, hit: Hit, access: impl Access) {
         let Some([stack, told, what]) = maps::forget(slot, [stack, told, what]) else { return };
         let Some(record) = maps::record(slot) else { return };
         // SAFETY: `record` is this program's own on this CPU.
-        unsafe { fill(access, record, hit.time(), stack) };
+        unsafe { fill(access, record, task::current_ids(), hit.time(), stack) };
         if what & 1 != 0
             && let Some(open) = self::open(access)
             && !pending::remember(hit, open.as_ptr(), record, told)

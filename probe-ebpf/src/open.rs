@@ -47,12 +47,21 @@ pub(crate) struct Open {
     pub(crate) left_out: LeftOut,
     /// Whether an inner leave has ended the mode, where the kernel does not count: 0 or 1.
     pub(crate) off: u32,
+    /// The task's process.
+    tgid: u32,
+    reserved: u32,
 }
 
 /// When so much is left out of a section, the rest is told: no count may overflow by one access more.
 const FULL: u32 = LeftOut::MOST / 2;
 
 impl Open {
+    /// Thread id and thread group id of its task.
+    #[inline(always)]
+    pub(crate) fn ids(&self) -> (u32, u32) {
+        (self.owner as u32, self.tgid)
+    }
+
     /// Whether no more may be left out.
     #[inline(always)]
     pub(crate) fn is_full(&self) -> bool {
@@ -74,6 +83,12 @@ pub(crate) fn is_current(tag: u64) -> bool {
     unsafe { tag != 0 && current.read_volatile() == tag }
 }
 
+/// Whether two tags are of one place, so that one of them is old if they differ.
+#[inline(always)]
+pub(crate) fn are_of_one(tag: u64, other: u64) -> bool {
+    (tag ^ other) >> PLACE == 0
+}
+
 /// The place of a task that is in a section.
 #[inline(always)]
 pub(crate) fn find(tid: u32) -> Option<NonNull<Open>> {
@@ -85,9 +100,16 @@ pub(crate) fn find(tid: u32) -> Option<NonNull<Open>> {
 #[inline(always)]
 fn at(tid: u32, owner: u64, at: &mut usize) -> Option<NonNull<Open>> {
     let set = OPEN.get_ptr_mut(tid & (SETS - 1))?;
+    // SAFETY: `set` is a whole value of the map.
+    let first = unsafe { &raw mut (*set).0[0] };
+    // It is that nearly always.
+    // SAFETY: as above.
+    if unsafe { (&raw const (*first).owner).read_volatile() } == owner {
+        return NonNull::new(first);
+    }
     let mut found = 0;
-    for way in 0..WAYS {
-        // SAFETY: `set` is a whole value of the map and `way` below WAYS.
+    for way in 1..WAYS {
+        // SAFETY: as above, and `way` is below WAYS.
         let its = unsafe { (&raw const (*set).0[way].owner).read_volatile() };
         let here = is_zero(its ^ owner) & (found ^ 1);
         found |= here;
@@ -169,6 +191,7 @@ pub(crate) fn take(tid: u32) -> Option<NonNull<Open>> {
         (*place).outer = 0;
         (*place).depth = 0;
         (*place).off = 0;
+        (*place).tgid = task::current_ids().1;
         if (*place).tag == 0 {
             // From then on it only grows. 0 and 1 have a meaning for those that are pending.
             (*place).tag = (u64::from(tid & (SETS - 1)) * WAYS as u64 + way as u64) << PLACE | 2;

@@ -61,6 +61,10 @@ pub(crate) struct Found {
     pub(crate) own: Option<NonNull<Held>>,
     /// Whether there is anything else.
     pub(crate) more: bool,
+    /// A place that is free, from 1 on; 0 if none was found at once.
+    free: u32,
+    /// The tag that is there.
+    stale: u64,
 }
 
 #[inline(always)]
@@ -71,41 +75,39 @@ fn set_of(entry: u64) -> u32 {
 /// What is pending at an entry, as a task sees it whose section has that tag; 0 if it has none.
 #[inline(always)]
 pub(crate) fn find(entry: u64, tag: u64) -> Found {
-    let mut found = Found { own: None, more: false };
-    let Some(set) = PENDING.get_ptr(set_of(entry)) else { return found };
-    let (mut own, mut its_own) = (0, 0);
-    let (mut other, mut others, mut tags) = (0, 0, 0);
+    let nothing = Found { own: None, more: false, free: 0, stale: 0 };
+    let number = set_of(entry);
+    let Some(set) = PENDING.get_ptr(number) else { return nothing };
+    let (mut places, mut at) = (0, 0);
     for way in 0..WAYS {
         // SAFETY: `set` is a whole value of the map and `way` below WAYS.
-        let place = unsafe { &raw const (*set).0[way] };
-        // SAFETY: as above.
-        let (there, its, held) = unsafe {
-            (
-                (&raw const (*place).entry).read_volatile(),
-                (&raw const (*place).tag).read_volatile(),
-                (*place).held,
-            )
-        };
-        let here = is_zero(there ^ entry);
-        let mine = here & is_zero(its ^ tag);
-        own += mine;
-        its_own += mine * held;
-        let else_s = here ^ mine;
-        other += else_s;
-        others |= else_s.wrapping_neg() & tags;
-        tags |= else_s.wrapping_neg() & its;
+        let here = is_zero(unsafe { (&raw const (*set).0[way].entry).read_volatile() } ^ entry);
+        places += here;
+        at += here * way as u64;
     }
-    // Places that the entry had before are mostly stale. Where there are several, the long way tells.
-    if other != 0 && (others != 0 || open::is_current(tags)) {
-        found.more = true;
-        return found;
+    if places > 1 {
+        // The long way tells.
+        return Found { more: true, ..nothing };
     }
-    let own = if own == 0 { None } else { HELD.get_ptr_mut(its_own as u32) };
-    let own = own.unwrap_or(core::ptr::null_mut());
-    let Some(held) = NonNull::new(own) else { return found };
+    // Without one, any that is free will do; more are looked at on the long way.
+    let any = entry / ENTRY / (u64::from(maps::pending_mask()) + 1) * is_zero(places);
+    let way = opaque(at + any) as usize % WAYS;
+    // SAFETY: as above.
+    let (its, held) = unsafe {
+        let place = &raw const (*set).0[way];
+        ((&raw const (*place).tag).read_volatile(), (*place).held)
+    };
+    if places == 0 || its != tag {
+        // What the entry had before is mostly stale.
+        let old = its != tag && its > BUSY && open::are_of_one(its, tag);
+        let taken = !old && (its == BUSY || open::is_current(its));
+        let free = if taken { 0 } else { number * WAYS as u32 + way as u32 + 1 };
+        return Found { more: taken && places != 0, free, stale: its, ..nothing };
+    }
+    let Some(held) = HELD.get_ptr_mut(held as u32).and_then(NonNull::new) else { return nothing };
     // SAFETY: it is a whole value of the map.
     let plain = unsafe { held.as_ref().told == 0 && held.as_ref().record.count == 1 };
-    if plain { Found { own: Some(held), more: false } } else { Found { own: None, more: true } }
+    if plain { Found { own: Some(held), ..nothing } } else { Found { more: true, ..nothing } }
 }
 
 /// What it means that a task's access comes upon a write of its own section.
@@ -143,12 +145,18 @@ impl Held {
     }
 }
 
-/// Keeps a write of one entry back, whose record is filled in where it is kept. False if there is no place.
+/// Keeps a write of one entry back, whose record is filled in where it is kept. False if no place was found at once.
 #[inline(always)]
-pub(crate) fn hold(open: *mut Open, entry: u64, fill: impl FnOnce(*mut Record)) -> bool {
+pub(crate) fn hold(open: *mut Open, entry: u64, found: &Found, fill: impl FnOnce(*mut Record)) -> bool {
     // SAFETY: the section is the current task's.
     let tag = unsafe { (*open).tag };
-    let Some(number) = place_for(entry, tag) else { return false };
+    if found.free == 0 {
+        return false;
+    }
+    let number = found.free - 1;
+    if !take(number, found.stale) {
+        return false;
+    }
     let Some(held) = HELD.get_ptr_mut(number) else { return false };
     // SAFETY: the place is this section's.
     unsafe {
@@ -175,6 +183,14 @@ fn append(open: *mut Open, number: u32, held: *mut Held) {
         (*open).last = number + 1;
         (*open).held += 1;
     }
+}
+
+/// Takes a place that has this tag.
+#[inline(always)]
+fn take(number: u32, tag: u64) -> bool {
+    let Some(set) = PENDING.get_ptr_mut(number / WAYS as u32) else { return false };
+    // SAFETY: `set` is a whole value of the map and the way below WAYS.
+    unsafe { compare_and_swap(&raw mut (*set).0[number as usize % WAYS].tag, tag, BUSY) == tag }
 }
 
 /// Takes a place for an entry: one that the section has for it already, or one that is free. Gives its number.

@@ -148,14 +148,16 @@ fn records(trace: &[u8]) -> Vec<Record> {
     records
 }
 
-/// The processes that were first seen when both captures were under way.
+/// The processes that were seen only while both captures were under way. Which the inner capture itself is not.
 fn processes(sections: &[Record], suspects: &[Record]) -> BTreeSet<u32> {
     let begin = suspects.first().map_or(u64::MAX, |record| record.time);
-    let mut first = BTreeMap::new();
+    let end = suspects.last().map_or(0, |record| record.time);
+    let mut seen: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
     for record in sections {
-        first.entry(record.tgid).or_insert(record.time);
+        seen.entry(record.tgid).or_insert((record.time, 0)).1 = record.time;
     }
-    first.into_iter().filter(|(_, time)| *time > begin).map(|(process, _)| process).collect()
+    let whole = seen.into_iter().filter(|(_, (first, last))| *first > begin && *last <= end);
+    whole.map(|(process, _)| process).collect()
 }
 
 fn judge(records: &[Record], processes: &BTreeSet<u32>) -> Outcome {

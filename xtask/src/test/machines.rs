@@ -34,7 +34,7 @@ const VARIANTS: [Tested; 2] = [
 ];
 
 /// The modules of tests that are run only for who asks for all, though they need nothing of their own.
-const LONG: [&str; 3] = ["suspects_of_6_12::", "suspects_under_xen::", "suspects_by_plan::"];
+const LONG: [&str; 2] = ["suspects_of_6_12::", "suspects_under_xen::"];
 
 /// The variable with the list of functions that open sections.
 const SECTIONS: &str = "LAZYMMU_VM_SECTIONS_7";
