@@ -16,8 +16,7 @@ use serde_json::{Value, json};
 
 /// A bug, and the batches of its story.
 fn report() -> Report {
-    let text =
-        "scenario x\nentry e pte x 600\ntask a on cpu 0 in f\nenter\nwrite e\nread e\nleave";
+    let text = "scenario x\nentry e pte x 600\ntask a on cpu 0 in f\nenter\nwrite e\nread e\nleave";
     let Scenario { header, symbols, records, .. } = Scenario::parse("x.scn", text).unwrap();
     let mut first = Engine::new(Config::default());
     first.process_all(&records);

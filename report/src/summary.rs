@@ -38,7 +38,7 @@ impl Target {
 }
 
 /// What was hooked.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Hooks {
     /// Which accesses were recorded.
     pub level: String,
@@ -143,7 +143,7 @@ impl Hooks {
 }
 
 /// Counts of records.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Records {
     /// All.
     pub total: u64,
@@ -171,7 +171,7 @@ impl Records {
 }
 
 /// Counts of sections and what was written in them.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Sections {
     /// Outermost sections entered.
     pub entered: u64,
@@ -216,7 +216,7 @@ impl Sections {
 }
 
 /// Records that never arrived.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Losses {
     /// All that were counted.
     pub total: u64,

@@ -61,12 +61,13 @@ pub fn dump(
 fn settle(driver: &mut Driver<'_>, live: bool) -> Result<(), String> {
     let began = Instant::now();
     loop {
+        // Asked before what came is taken in: what comes in between is waited for.
+        let idle = !driver.is_busy();
         let changed = driver.poll();
         if driver.has_failed() {
             return Err("a thread that reads the trace has failed".to_owned());
         }
-        let settled = driver.is_settled() || live && !driver.is_busy();
-        if settled && !changed {
+        if idle && !changed && (live || driver.is_settled()) {
             return Ok(());
         }
         if began.elapsed() > PATIENCE {

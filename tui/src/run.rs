@@ -93,8 +93,7 @@ pub fn run(source: &mut dyn Source, look: Look, sources: Option<&Path>) -> Resul
             return Ok(End::Signal(signal));
         }
         if signals.stop.swap(false, Ordering::AcqRel) {
-            screen.suspend()?;
-            signals.go_on.store(false, Ordering::Release);
+            screen.suspend(&signals.go_on)?;
             dirty = true;
         }
         if signals.go_on.swap(false, Ordering::AcqRel) {
@@ -119,11 +118,8 @@ pub fn run(source: &mut dyn Source, look: Look, sources: Option<&Path>) -> Resul
                     Effect::Quit => return Ok(End::Quit),
                     Effect::Copy(text) => Screen::copy(&text)?,
                     Effect::Mouse(on) => screen.set_mouse(on)?,
-                    Effect::Redraw => screen.terminal.clear()?,
-                    Effect::Suspend => {
-                        screen.suspend()?;
-                        signals.go_on.store(false, Ordering::Release);
-                    }
+                    Effect::Redraw => screen.redraw()?,
+                    Effect::Suspend => screen.suspend(&signals.go_on)?,
                     Effect::Request(_) | Effect::Select(_) | Effect::Save { .. } | Effect::ReadSource(_) => {}
                 }
             }

@@ -4,11 +4,15 @@ use std::io::{self, Stdout, Write, stdout};
 use std::panic;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crossterm::cursor::{Hide, Show};
 use crossterm::event::{DisableMouseCapture, EnableMouseCapture};
 use crossterm::execute;
-use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
+use crossterm::terminal::{
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use rustix::process::{Signal, kill_current_process_group};
@@ -18,6 +22,9 @@ static OURS: AtomicBool = AtomicBool::new(false);
 /// Whether a thread panicked while it was.
 static PANICKED: AtomicBool = AtomicBool::new(false);
 static HOOK: Once = Once::new();
+
+/// A process that nobody can stop, such as the first of a machine, goes on after this.
+const STOPPED_BY: Duration = Duration::from_secs(1);
 
 /// The terminal while it is ours. Dropped, it is given back.
 pub(crate) struct Screen {
@@ -50,17 +57,33 @@ impl Screen {
     }
 
     /// Gives the terminal back, stops until somebody says to go on, and takes it again.
-    pub(crate) fn suspend(&mut self) -> io::Result<()> {
+    ///
+    /// `go_on` becomes true by SIGCONT.
+    pub(crate) fn suspend(&mut self, go_on: &AtomicBool) -> io::Result<()> {
         give_back();
+        go_on.store(false, Ordering::Release);
         // The whole job stops, as the shell expects it of the key.
         kill_current_process_group(Signal::STOP)?;
+        // Another thread may get the signal first, and this one run on for a moment.
+        let began = Instant::now();
+        while !go_on.swap(false, Ordering::AcqRel) && began.elapsed() < STOPPED_BY {
+            thread::sleep(Duration::from_millis(1));
+        }
         self.again()
     }
 
     /// Takes the terminal again after others may have used it.
     pub(crate) fn again(&mut self) -> io::Result<()> {
         take(self.mouse)?;
-        self.terminal.clear()
+        self.redraw()
+    }
+
+    /// Forgets what is on the screen, so that the next frame draws all of it. The terminal's own way asks for the place of
+    /// the cursor, which not every terminal answers.
+    pub(crate) fn redraw(&mut self) -> io::Result<()> {
+        execute!(stdout(), Clear(ClearType::All))?;
+        self.terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
+        Ok(())
     }
 
     /// Puts text on the clipboard, if the terminal knows how to.

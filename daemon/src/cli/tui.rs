@@ -14,6 +14,10 @@ pub struct TuiArgs {
     #[arg(value_name = "TRACE")]
     pub trace: Option<PathBuf>,
 
+    /// Show what a daemon sees that listens at this socket, live.
+    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["trace", "FilterArgs", "SuppressArgs"])]
+    pub connect: Option<PathBuf>,
+
     /// The kernel's source tree, to show the code around the lines of call paths.
     #[arg(long, value_name = "DIR")]
     pub source: Option<PathBuf>,

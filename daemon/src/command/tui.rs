@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use lazymmu_trace::Reader;
-use lazymmu_tui::source::{Bytes, Judging, Open, Source, TraceSource};
+use lazymmu_tui::source::{Bytes, ConnectSource, Judging, Open, Source, TraceSource};
 use lazymmu_tui::{Dump, End, Look, RunError, Theme};
 
 use crate::cli::{self, Color, TuiArgs};
@@ -17,6 +17,9 @@ use crate::{ExitStatus, Failure};
 
 pub(super) fn run(args: &TuiArgs, color: Color) -> Result<ExitStatus> {
     let look = look(args, color)?;
+    if let Some(socket) = &args.connect {
+        return show(&mut ConnectSource::open(socket).map_err(usage)?, args, look, color);
+    }
     let policy = Policy::new(policy::filter(&args.filter, None)?, &args.suppress)?;
     let judging = Judging { suppressions: policy.suppressions, today: policy.today, filter: policy.filter };
     let path = args.trace.clone();

@@ -112,6 +112,7 @@ impl Judge {
             records,
             total,
             length_ns: self.last.saturating_sub(start),
+            rate_now: None,
             done: false,
             batches: self.causes.observer().total(),
             causes: self.causes.counts(),

@@ -17,10 +17,10 @@ pub struct Machine {
 }
 
 /// What a CPU did last.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cpu {
-    /// The task that runs there.
-    pub task: TaskId,
+    /// The task that runs there, if that is told.
+    pub task: Option<TaskId>,
     /// Its name.
     pub name: Option<String>,
     /// The last operation; empty if it is not told.
@@ -29,8 +29,23 @@ pub struct Cpu {
     pub context: &'static str,
     /// When: ns since the first record.
     pub time_ns: u64,
-    /// Records of it so far.
+    /// Records of it so far; 0 if that is not told.
     pub records: u64,
+    /// What is told of the CPU instead of its task.
+    pub told: Option<Told>,
+}
+
+/// What a source tells of a CPU without saying which task runs there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Whether the architecture's mode is on.
+    pub mode: &'static str,
+    /// How often it was entered and not left.
+    pub depth: u32,
+    /// Entries that the tasks that ran there last have pending.
+    pub pending: u64,
+    /// Records of it that were lost.
+    pub lost: u64,
 }
 
 /// A task in a section.
@@ -98,12 +113,13 @@ impl Tracker {
             let Last { task, kind, op, context: at, time, records } = (*last)?;
             let time_ns = time.saturating_sub(start);
             let cpu = Cpu {
-                task,
+                task: Some(task),
                 name: name(task),
                 op: operation(kind, op),
                 context: context(at),
                 time_ns,
                 records,
+                told: None,
             };
             Some((number as u16, cpu))
         });

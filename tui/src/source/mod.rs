@@ -4,10 +4,12 @@
 //! requested and answered later.
 
 mod causes;
+mod connect;
 mod hazards;
 mod judge;
 mod look;
 mod machine;
+mod remote;
 mod section;
 mod trace;
 mod walk;
@@ -21,7 +23,8 @@ use lazymmu_report::batches::Batches;
 use lazymmu_report::{Date, Filter, PteLayout, Report, SectionTimeline, Suppressions, Word};
 use lazymmu_trace::{Header, Reader};
 
-pub use machine::{Cpu, Machine, Task};
+pub use connect::ConnectSource;
+pub use machine::{Cpu, Machine, Task, Told};
 pub use trace::TraceSource;
 
 /// What kind of source it is.
@@ -68,6 +71,8 @@ pub struct Snapshot {
     pub total: Option<u64>,
     /// From the first record to the last so far, in ns.
     pub length_ns: u64,
+    /// Records in the last second, where it is known; else [`Snapshot::rate`] is the mean.
+    pub rate_now: Option<f64>,
     /// Whether nothing more will come.
     pub done: bool,
     /// The sizes of the batches, all together.
@@ -84,16 +89,21 @@ impl Snapshot {
     /// Records for each second of the kernel's time.
     #[must_use]
     pub fn rate(&self) -> Option<f64> {
+        if self.rate_now.is_some() {
+            return self.rate_now;
+        }
         #[allow(clippy::cast_precision_loss, reason = "it is shown with three digits")]
         (self.length_ns > 0).then(|| self.records as f64 * 1e9 / self.length_ns as f64)
     }
 }
 
 /// When hazards of a class were seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Seen {
     /// The last one: ns since the first record.
     pub last_ns: u64,
+    /// In each of the last seconds, where it is known.
+    pub per_second: Option<f64>,
 }
 
 /// What is asked for.

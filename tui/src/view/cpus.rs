@@ -5,7 +5,7 @@ use ratatui::text::{Line, Span};
 
 use super::text::{cell, cell_right, count, cut, span, time};
 use super::{Panel, Sheet, Side, batches};
-use crate::source::{Event, Machine, Moment};
+use crate::source::{Event, Machine, Moment, Told};
 use crate::state::State;
 use crate::theme::Role;
 
@@ -93,6 +93,21 @@ fn who(task: TaskId, name: Option<&str>) -> String {
     }
 }
 
+/// A CPU of which is told what its mode is and no more.
+fn told_of(state: &State, number: u16, told: Told) -> Line<'static> {
+    let role = if told.mode == "on" { Role::Doubt } else { Role::Plain };
+    let lost = if told.lost == 0 { "nothing lost".to_owned() } else { format!("LOST {}", count(told.lost)) };
+    Line::from(vec![
+        Span::raw(cell(&number.to_string(), 4)),
+        Span::raw(cell("", 20)),
+        span(state, role, cell(told.mode, 8)),
+        Span::raw(cell_right(&told.depth.to_string(), 5)),
+        Span::raw(cell_right(&told.pending.to_string(), 7)),
+        Span::raw(cell_right("", 12)),
+        span(state, if told.lost == 0 { Role::Quiet } else { Role::Bad }, lost),
+    ])
+}
+
 /// CPUs, then the tasks that are in a section.
 fn machine(state: &State, machine: &Machine) -> Vec<Line<'static>> {
     let title = |text: String| Line::from(span(state, Role::Title, text));
@@ -106,7 +121,11 @@ fn machine(state: &State, machine: &Machine) -> Vec<Line<'static>> {
         cell_right("at", 12),
     ))];
     for (number, cpu) in &machine.cpus {
-        let task = machine.tasks.iter().find(|task| task.task == cpu.task);
+        if let Some(told) = cpu.told {
+            lines.push(told_of(state, *number, told));
+            continue;
+        }
+        let task = machine.tasks.iter().find(|task| Some(task.task) == cpu.task);
         let mode = match task {
             None => "off",
             Some(task) if task.on => "on",
@@ -117,7 +136,7 @@ fn machine(state: &State, machine: &Machine) -> Vec<Line<'static>> {
         let role = if mode == "on" { Role::Doubt } else { Role::Plain };
         lines.push(Line::from(vec![
             Span::raw(cell(&number.to_string(), 4)),
-            Span::raw(cell(&who(cpu.task, cpu.name.as_deref()), 20)),
+            Span::raw(cell(&cpu.task.map_or_else(String::new, |task| who(task, cpu.name.as_deref())), 20)),
             span(state, role, cell(mode, 8)),
             Span::raw(cell_right(&task.map_or_else(|| "-".to_owned(), |task| task.depth.to_string()), 5)),
             Span::raw(cell_right(&task.map_or_else(|| "-".to_owned(), |task| task.waiting.to_string()), 7)),

@@ -120,6 +120,10 @@ fn breaks(finding: &Finding, by_name: bool) -> String {
 
 /// Hazards for each second of the kernel's time.
 fn rate(state: &State, finding: &Finding) -> String {
+    let seen = state.shown.seen.get(&finding.fingerprint);
+    if let Some(rate) = seen.and_then(|seen| seen.per_second) {
+        return format!("{}/s", short(rate));
+    }
     let length = state.shown.length_ns;
     if length == 0 {
         return "-".to_owned();

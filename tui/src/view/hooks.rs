@@ -95,10 +95,23 @@ fn sites(state: &State, columns: usize, rows: &mut Vec<Line<'static>>) {
 
 fn hooks(state: &State, columns: usize, rows: &mut Vec<Line<'static>>) {
     let hooks = &state.about.header.plan.hooks;
-    let (attached, wanted) = state.about.header.plan.coverage();
-    let level = &state.shown.report.hooks.level;
+    let report = &state.shown.report.hooks;
+    let (attached, wanted, level) = (report.attached, report.wanted, &report.level);
     let level = if level.is_empty() { String::new() } else { format!(", capture level {level}") };
     rows.push(Line::from(span(state, Role::Title, format!("Hooks: {attached} of {wanted} attached{level}"))));
+    if hooks.is_empty() {
+        // A daemon says how many there are, and names those that are missing.
+        for (source, number) in &report.sources {
+            rows.push(Line::from(format!("  {}{number} attached", cell(source, 8))));
+        }
+        for missing in &report.missing {
+            let text = wrap(&format!("{}: {}", missing.name, missing.why), columns.saturating_sub(12));
+            rows.extend(
+                text.into_iter().map(|line| Line::from(span(state, Role::Bad, format!("  missing  {line}")))),
+            );
+        }
+        return;
+    }
     // Those that are missing are what one has to know.
     let (missing, there): (Vec<_>, Vec<_>) = hooks.iter().partition(|hook| hook.missing.is_some());
     for hook in missing.into_iter().chain(there) {
