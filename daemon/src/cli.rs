@@ -203,11 +203,20 @@ pub enum WorkloadCommand {
     List,
     /// Run one, or several one after the other; a workload that could not trigger what it says fails.
     Run {
-        /// Its name, as `list` prints it; `all` for every one that the machine has what it needs for; or the path of a
+        /// Its name, as `list` prints it; `all` for every one that the machine has what it needs for; `hazard:RULE` for what
+        /// the module of kernel/hazards commits on demand, `hazard:RULE-ok` for its correct twin; or the path of a
         /// program, and its arguments in the same word, which fails unless it exits with 0, or with 4, by which
         /// kselftests say that they were skipped.
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
+
+        /// Run `all` again and again for so many seconds, in random order and on every CPU.
+        #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+        seconds: Option<Duration>,
+
+        /// What the order follows from: the same number gives the same order.
+        #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "seconds")]
+        seed: u64,
     },
 }
 

@@ -27,6 +27,14 @@ pub struct GateArgs {
     #[arg(long, value_name = "FILE")]
     pub vmlinux: Option<PathBuf>,
 
+    /// Trace a kernel without the drop-in by this plan, which `lazymmu plan` has made of its vmlinux (docs/plan.md).
+    #[arg(long, value_name = "PLAN")]
+    pub plan: Option<PathBuf>,
+
+    /// Boot it as the first PV guest of this Xen, where x86 does defer: the hypervisor's file, not compressed.
+    #[arg(long, value_name = "XEN")]
+    pub xen: Option<PathBuf>,
+
     /// What to run in the guest: a built-in workload, `all` of them, a program with its arguments, or a folder of programs.
     /// May be given several times; they run one after the other.
     #[arg(long, value_name = "NAME|CMD|DIR")]

@@ -1,10 +1,14 @@
 //! `workload`: the built-in programs that make the kernel enter the mode, and others to be run beside them.
 
+mod mix;
+
 use std::fmt::Write as _;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use self::mix::Mix;
 use crate::cli::{WorkloadArgs, WorkloadCommand};
 use crate::session::Output;
 use crate::{ExitStatus, Failure};
@@ -19,7 +23,8 @@ const SKIPPED: i32 = 4;
 pub(super) fn run(args: &WorkloadArgs) -> Result<ExitStatus> {
     match &args.command {
         WorkloadCommand::List => list(),
-        WorkloadCommand::Run { names } => match names.as_slice() {
+        WorkloadCommand::Run { names, seconds: Some(time), seed } => mixed(names, *time, *seed),
+        WorkloadCommand::Run { names, .. } => match names.as_slice() {
             [name] if name != ALL && !is_program(name) => run_one(name),
             names => run_several(names),
         },
@@ -34,8 +39,28 @@ fn list() -> Result<ExitStatus> {
             let _ = writeln!(text, "{:<16} needs {}", "", workload.needs);
         }
     }
+    text.push_str(
+        "\nWith the module of kernel/hazards: hazard:RULE commits the hazard of that rule, hazard:RULE-ok does it right.\n",
+    );
+    for hazard in lazymmu_workload::hazards() {
+        let _ = writeln!(text, "hazard:{:<20} {}", hazard.rule, hazard.what);
+    }
     Output::print(&text)?;
     Ok(ExitStatus::Clean)
+}
+
+/// All of them for a time, in an order of the seed's.
+fn mixed(names: &[String], time: Duration, seed: u64) -> Result<ExitStatus> {
+    if names != [ALL] {
+        let what = "failed to mix workloads: --seconds is for `all` of them; name nothing else";
+        return Err(Failure::new(ExitStatus::Usage, what).into());
+    }
+    Mix { time, seed }.run(lazymmu_workload::list())
+}
+
+/// Whether that is the exit status of a workload that ran, or lacked what it needs.
+fn is_good(status: i32) -> bool {
+    [0, i32::from(ExitStatus::CannotTrace as u8)].contains(&status)
 }
 
 fn run_one(name: &str) -> Result<ExitStatus> {
@@ -66,7 +91,7 @@ fn run_several(names: &[String]) -> Result<ExitStatus> {
             for name in &known {
                 // Of all that there are, those that cannot be run here are not asked for.
                 let status = status_of(Command::new(&own).args(["workload", "run", name]))?;
-                failed += u32::from(![0, i32::from(ExitStatus::CannotTrace as u8)].contains(&status));
+                failed += u32::from(!is_good(status));
             }
         } else if is_program(name) {
             let mut words = name.split_ascii_whitespace();
@@ -81,7 +106,7 @@ fn run_several(names: &[String]) -> Result<ExitStatus> {
                 "failed"
             };
             Output::print(&format!("{name}: {end}, exit status {status}\n"))?;
-        } else if known.contains(&name.as_str()) {
+        } else if lazymmu_workload::is_known(name) {
             failed += u32::from(status_of(Command::new(&own).args(["workload", "run", name]))? != 0);
         } else {
             return run_one(name);

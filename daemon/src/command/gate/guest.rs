@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use lazymmu_inspect::image::Image;
@@ -33,6 +33,9 @@ pub(super) struct Ended {
     pub(super) end: End,
     pub(super) release: Option<String>,
     pub(super) boot: Option<Duration>,
+    /// How long it took from then to the first of the trace, and from there to the end.
+    pub(super) attach: Option<Duration>,
+    pub(super) traced: Duration,
     pub(super) console: Vec<String>,
     /// Lines in which the kernel complained about itself.
     pub(super) complaints: Vec<String>,
@@ -59,7 +62,12 @@ impl Guest {
             memory = memory.saturating_add(more);
             debug_info = Some(id);
         }
-        let mut words = vec![OWN, "record", "--output", "-", "--", OWN, "workload", "run"];
+        let mut words = vec![OWN, "record", "--output", "-"];
+        let plan = settings.plan.as_deref().map(|plan| add_plan(&mut initramfs, plan)).transpose()?;
+        if let Some(plan) = plan {
+            words.extend(["--plan", plan]);
+        }
+        words.extend(["--", OWN, "workload", "run"]);
         let names = workloads(settings, &mut initramfs)?;
         words.extend(names.iter().map(String::as_str));
         let job = Job::new([Step::from(Command::new(words))]);
@@ -78,27 +86,41 @@ impl Guest {
             .memory(self.memory)
             .append(&settings.append)
             .limits(Limits { job: settings.timeout, ..Limits::default() });
+        let machine = match &settings.xen {
+            Some(hypervisor) => machine.under(hypervisor),
+            None => machine,
+        };
         let mut written = Ok(());
+        let mut first = None;
         let mut observer = |output: Output<'_>| match output {
-            Output::Stdout(bytes) if written.is_ok() => written = trace.write_all(bytes),
-            Output::Stdout(_) => {}
+            Output::Stdout(bytes) => {
+                first.get_or_insert_with(Instant::now);
+                if written.is_ok() {
+                    written = trace.write_all(bytes);
+                }
+            }
             // Who closed our stderr does not want to know.
             Output::Stderr(bytes) => drop(io::stderr().write_all(bytes)),
         };
         let mut boot = None;
         let mut release = None;
+        let mut ready = None;
         let finished = machine
             .boot(&self.initramfs, &self.job)
             .and_then(lazymmu_vm::Booting::until_ready)
             .and_then(|running| {
                 (boot, release) = (Some(running.boot_time()), Some(running.release().to_owned()));
+                ready = Some(Instant::now());
                 running.finish(&mut observer)
             });
         written.map_err(|error| Failure::to(ExitStatus::Usage, format!("write the trace: {error}")))?;
-        match finished {
-            Ok(finished) => Ok(of_finished(finished, boot)),
-            Err(error) => of_error(error, release, boot),
-        }
+        let mut ended = match finished {
+            Ok(finished) => of_finished(finished, boot),
+            Err(error) => of_error(error, release, boot)?,
+        };
+        ended.attach = ready.zip(first).map(|(ready, first)| first.duration_since(ready));
+        ended.traced = first.map_or(Duration::ZERO, |first| first.elapsed());
+        Ok(ended)
     }
 }
 
@@ -117,7 +139,16 @@ fn of_finished(finished: Finished, boot: Option<Duration>) -> Ended {
         }
         JobStatus::Failed(why) => End::Died { what: "failed", message: format!("the guest failed to {why}") },
     };
-    Ended { end, release: Some(finished.release), boot, console: finished.console, complaints }
+    let (attach, traced) = (None, Duration::ZERO);
+    Ended {
+        end,
+        release: Some(finished.release),
+        boot,
+        attach,
+        traced,
+        console: finished.console,
+        complaints,
+    }
 }
 
 /// What the guest died of is a verdict. What is wrong on this side is an error.
@@ -137,6 +168,8 @@ fn of_error(error: Error, release: Option<String>, boot: Option<Duration>) -> Re
         end: End::Died { what, message: error.to_string() },
         release,
         boot,
+        attach: None,
+        traced: Duration::ZERO,
         console,
         complaints: Vec::new(),
     })
@@ -190,12 +223,20 @@ pub(super) fn check_build(vmlinux: &Path, id: &str, of_kernel: &str) -> Result<(
     Err(Failure::to(ExitStatus::Usage, what).into())
 }
 
+/// Puts a plan into the guest. Whether it is of that kernel the guest knows best. Returns where it is: how it is packed is
+/// known by its name.
+fn add_plan(initramfs: &mut Initramfs, plan: &Path) -> Result<&'static str> {
+    let packed = plan.extension().is_some_and(|extension| extension == "zst");
+    let inside = if packed { "/kernel.plan.zst" } else { "/kernel.plan" };
+    initramfs.add_file(inside, plan, 0o644).map_err(refused)?;
+    Ok(inside)
+}
+
 /// The words for `workload run`; programs of the host are put into the guest.
 fn workloads(settings: &Settings, initramfs: &mut Initramfs) -> Result<Vec<String>> {
-    let known: Vec<_> = lazymmu_workload::list().iter().map(|workload| workload.name).collect();
     let mut words = Vec::new();
     for name in &settings.workloads {
-        if name == "all" || known.contains(&name.as_str()) {
+        if name == "all" || lazymmu_workload::is_known(name) {
             words.push(name.clone());
             continue;
         }

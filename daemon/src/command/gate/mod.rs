@@ -7,6 +7,7 @@ mod settings;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use lazymmu_hazard::profile::ProfileId;
@@ -91,7 +92,9 @@ fn judge(args: &GateArgs, color: Color) -> Result<ExitStatus> {
         Err(ReadError::Empty { .. }) => return Ok(recorded.unwrap_or(ExitStatus::Bug)),
         Err(error) => return Err(Failure::to(ExitStatus::Bug, error).into()),
     }
+    let begin = Instant::now();
     let status = report(&place, &policy, &settings.profiles, Output::new(args.report.format, color))?;
+    say_times(&ended, begin.elapsed());
     let complete = !died && recorded == Some(ExitStatus::Clean);
     Ok(if status == ExitStatus::Clean && !complete { ExitStatus::Inconclusive } else { status })
 }
@@ -120,6 +123,16 @@ fn say(ended: &Ended) -> (Option<ExitStatus>, bool) {
             (None, true)
         }
     }
+}
+
+/// Says what took how long.
+fn say_times(ended: &Ended, report: Duration) {
+    let [boot, attach] = [ended.boot, ended.attach].map(Option::unwrap_or_default);
+    let parts = [boot, attach, ended.traced, report].map(|part| part.as_secs_f32());
+    let [boot, attach, traced, report] = parts;
+    eprintln!(
+        "lazymmu: boot {boot:.1} s, attaching {attach:.1} s, workloads {traced:.1} s, verdict and reports {report:.1} s"
+    );
 }
 
 /// Judges the trace and makes the reports.

@@ -34,6 +34,8 @@ struct File {
 struct Gate {
     kernel: Option<PathBuf>,
     vmlinux: Option<PathBuf>,
+    plan: Option<PathBuf>,
+    xen: Option<PathBuf>,
     #[serde(default)]
     workloads: Vec<String>,
     #[serde(default)]
@@ -53,6 +55,8 @@ struct Gate {
 pub(super) struct Settings {
     pub(super) kernel: PathBuf,
     pub(super) vmlinux: Option<PathBuf>,
+    pub(super) plan: Option<PathBuf>,
+    pub(super) xen: Option<PathBuf>,
     pub(super) workloads: Vec<String>,
     pub(super) profiles: Vec<ProfileId>,
     pub(super) baseline: BaselineArgs,
@@ -70,6 +74,8 @@ impl Settings {
         let Gate {
             kernel,
             vmlinux,
+            plan,
+            xen,
             workloads,
             profiles,
             baseline,
@@ -103,6 +109,8 @@ impl Settings {
         Ok(Self {
             kernel,
             vmlinux: args.vmlinux.clone().or(vmlinux.map(beside)),
+            plan: args.plan.clone().or(plan.map(beside)),
+            xen: args.xen.clone().or(xen.map(beside)),
             workloads,
             profiles: given(&args.profile, profiles)
                 .iter()
@@ -125,6 +133,8 @@ impl Settings {
         Self {
             kernel: PathBuf::new(),
             vmlinux: None,
+            plan: None,
+            xen: None,
             workloads,
             profiles: Vec::new(),
             baseline: BaselineArgs::default(),
