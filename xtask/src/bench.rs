@@ -36,8 +36,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     };
     let mut cargo = sh::cargo();
     cargo.args(["bench", "--quiet", "-p", package, "--bench", name]);
-    if name == LIVE {
-        machines(&mut cargo)?;
+    if name == LIVE || name == GATE {
+        machines(&mut cargo, name == LIVE)?;
     }
     // Cargo passes an argument of its own to benches; only what follows is ours.
     cargo.arg("--").args(&args.rest).stdin(Stdio::null());
@@ -59,18 +59,23 @@ fn vmlinux() -> Result<PathBuf> {
     stock::debug_image(Series::V7, &stock)
 }
 
-/// The bench that runs in a machine.
+/// The benches that run in machines.
 const LIVE: &str = "live";
+const GATE: &str = "gate";
 
-/// Builds what a bench in a machine needs, and says where it is as the tests are told.
-fn machines(cargo: &mut Command) -> Result<()> {
+/// Builds what a bench in a machine needs, and says where it is as the tests are told; with what is compared if wanted.
+fn machines(cargo: &mut Command, compared: bool) -> Result<()> {
     let binaries = Binaries::build()?;
     let plain = kernel::ensure(kernel::Series::V7, Variant::Plain)?;
     let accelerator = vm::accelerator(&plain.image, &binaries)?;
-    let bare = kernel::ensure(kernel::Series::V7, Variant::Bare)?;
     cargo.env("LAZYMMU_VM_GUEST", binaries.directory());
     cargo.env("LAZYMMU_VM_ACCELERATOR", accelerator.name());
-    cargo.env("LAZYMMU_VM_KERNEL_7", &plain.directory).env("LAZYMMU_VM_KERNEL_7_BARE", &bare.directory);
+    cargo.env("LAZYMMU_VM_KERNEL_7", &plain.directory);
+    if !compared {
+        return Ok(());
+    }
+    let bare = kernel::ensure(kernel::Series::V7, Variant::Bare)?;
+    cargo.env("LAZYMMU_VM_KERNEL_7_BARE", &bare.directory);
     match peers::ensure() {
         Ok(root) => {
             cargo.env("LAZYMMU_BENCH_PEERS", root);

@@ -56,6 +56,8 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
+    /// Commit every hazard that there is a rule for in virtual machines, and show which are found
+    Matrix,
     /// Run a bench
     Bench(bench::Args),
     /// The probe plans of Debian's kernels that the tests use
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Command::Vm(args) => Ok(vm::run(&args)),
         Command::Test(args) => Ok(test::run(&args)),
         Command::Sections { all } => test::machines::sections(all),
+        Command::Matrix => test::machines::matrix(),
         Command::Bench(args) => bench::run(&args),
         Command::Plan(command) => plan::run(&command).map(|()| ExitCode::SUCCESS),
         Command::Mutants(args) => mutants::run(&args),

@@ -9,7 +9,9 @@
 mod controls;
 mod events;
 mod gate;
+mod gate_truth;
 mod hazards;
+mod matrix;
 mod planned;
 mod recording;
 mod refused;
@@ -186,6 +188,106 @@ mod bare_7 {
     #[test]
     fn suspects_find_the_same() {
         suspects::find_the_same_without_the_drop_in(Series::V7Bare);
+    }
+}
+
+/// Every hazard, committed on demand; on kernels that `cargo xtask test --vm all` builds.
+mod matrix_7 {
+    use super::*;
+
+    #[test]
+    fn every_hazard_is_found_and_no_twin() {
+        matrix::every_hazard_is_found_and_no_twin(matrix::On::V7);
+    }
+
+    #[test]
+    fn a_plan_finds_those_that_it_can_see() {
+        matrix::every_hazard_is_found_and_no_twin(matrix::On::V7ByPlan);
+    }
+
+    #[test]
+    fn the_kernel_is_sane_afterwards() {
+        matrix::the_kernel_is_sane_afterwards(matrix::On::V7);
+    }
+
+    #[test]
+    fn no_rule_is_left_out() {
+        matrix::no_rule_is_left_out();
+    }
+}
+
+/// The gate on that kernel.
+mod gate_truth_7 {
+    use super::*;
+
+    #[test]
+    fn four_steps() {
+        gate_truth::four_steps();
+    }
+
+    #[test]
+    fn a_panic_is_told_and_what_was_before_is_judged() {
+        gate_truth::a_panic_is_told_and_what_was_before_is_judged();
+    }
+
+    #[test]
+    fn a_hang_is_told() {
+        gate_truth::a_hang_is_told();
+    }
+
+    #[test]
+    fn a_first_process_that_cannot_start_is_told() {
+        gate_truth::a_first_process_that_cannot_start_is_told();
+    }
+
+    #[test]
+    fn a_hazard_that_is_none_here_is_no_verdict() {
+        gate_truth::a_hazard_that_is_none_here_is_no_verdict();
+    }
+}
+
+/// As above.
+mod matrix_6_12 {
+    use super::*;
+
+    #[test]
+    fn every_hazard_is_found_and_no_twin() {
+        matrix::every_hazard_is_found_and_no_twin(matrix::On::V6_12);
+    }
+
+    #[test]
+    fn the_kernel_is_sane_afterwards() {
+        matrix::the_kernel_is_sane_afterwards(matrix::On::V6_12);
+    }
+}
+
+/// As above, where stores really wait.
+mod matrix_xen {
+    use super::*;
+
+    #[test]
+    fn every_hazard_is_found_and_no_twin() {
+        matrix::every_hazard_is_found_and_no_twin(matrix::On::Xen);
+    }
+
+    #[test]
+    fn a_read_is_proven() {
+        matrix::a_read_is_proven(matrix::On::Xen);
+    }
+
+    #[test]
+    fn the_kernel_is_sane_afterwards() {
+        matrix::the_kernel_is_sane_afterwards(matrix::On::Xen);
+    }
+}
+
+/// The whole table, which `cargo xtask matrix` shows.
+mod matrix_all {
+    use super::*;
+
+    #[test]
+    fn is_shown() {
+        matrix::show();
     }
 }
 

@@ -16,6 +16,7 @@ use super::apply;
 use super::config;
 use super::debuginfo;
 use super::dropin::{self, Dropin};
+use super::hazards;
 use super::source::{self, Series};
 use super::store::{BuiltKernel, Info, Store};
 use super::tree::Tree;
@@ -71,7 +72,7 @@ pub(crate) fn series(
     let tree = Tree::open(&source::unpack(store, series, &package)?)?;
     apply::apply(&tree, &dropin)?;
     let source = format!("{} {}", package.name, package.version);
-    let label = label + variant.suffix();
+    let label = label + variant.objects().suffix();
     Build { store, tree: &tree, label: &label, variant, jobs: options.jobs }.run(&name, source, compiler, key)
 }
 
@@ -106,7 +107,7 @@ pub(crate) fn tree(
         return Ok(built);
     }
     let source = tree.root.display().to_string();
-    let label = label + variant.suffix();
+    let label = label + variant.objects().suffix();
     Build { store, tree: &tree, label: &label, variant, jobs: options.jobs }.run(&name, source, compiler, key)
 }
 
@@ -127,6 +128,10 @@ impl Build<'_> {
         fs::write(&log, "").with_context(|| format!("failed to write {}", log.display()))?;
         eprintln!("building Linux {} (minutes, the first time); log: {}", self.tree.version, log.display());
         self.configure(&objects, &compiler)?;
+        let _added = match self.variant {
+            Variant::Hazards => Some(hazards::Added::to(self.tree)?),
+            _ => None,
+        };
         self.make(&objects, &compiler, &["bzImage"])?;
 
         let files = self.store.scratch(self.label)?;
@@ -172,7 +177,11 @@ impl Build<'_> {
         make.args(["-n", "5", "make", "-C"]).arg(&self.tree.root);
         make.arg(format!("O={}", objects.display())).arg(format!("-j{}", self.jobs));
         make.arg(format!("CC={}", compiler.program));
-        make.arg(format!("KCFLAGS={maps}")).arg(format!("KAFLAGS={maps}")).args(targets);
+        make.arg(format!("KCFLAGS={maps}")).arg(format!("KAFLAGS={maps}"));
+        if self.variant == Variant::Hazards {
+            make.arg(hazards::SWITCH);
+        }
+        make.args(targets);
         self.logged(&mut make, &format!("make {}", targets.join(" ")))
     }
 
@@ -282,6 +291,11 @@ fn key(dropin: &Dropin, compiler: &Compiler, variant: Variant, source: &str) -> 
     }
     for fragment in dropin::all_fragments(variant) {
         add(&dropin::read(&fragment)?);
+    }
+    if variant == Variant::Hazards {
+        for source in hazards::sources()? {
+            add(&dropin::read(&source)?);
+        }
     }
     Ok(hex(&hash.finalize()[..8]))
 }

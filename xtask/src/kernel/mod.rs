@@ -9,6 +9,7 @@ mod build;
 mod config;
 mod debuginfo;
 mod dropin;
+mod hazards;
 mod scan;
 mod sections;
 mod source;

@@ -28,9 +28,16 @@ const SERIES: [Tested; 2] = [
 ];
 
 /// Those that take minutes to build, and are built only for who asks for all.
-const VARIANTS: [Tested; 2] = [
+const VARIANTS: [Tested; 4] = [
     (Series::V7, Variant::Kasan, "LAZYMMU_VM_KERNEL_7_KASAN", &["sections_of_kasan::"]),
     (Series::V7, Variant::Bare, "LAZYMMU_VM_KERNEL_7_BARE", &["bare_7::"]),
+    (Series::V7, Variant::Hazards, "LAZYMMU_VM_KERNEL_7_HAZARDS", &["matrix_7::", "gate_truth_7::"]),
+    (
+        Series::V6_12,
+        Variant::Hazards,
+        "LAZYMMU_VM_KERNEL_6_12_HAZARDS",
+        &["matrix_6_12::", "matrix_xen::", "matrix_all::"],
+    ),
 ];
 
 /// The modules of tests that are run only for who asks for all, though they need nothing of their own.
@@ -127,6 +134,23 @@ pub(super) fn run(tally: &mut Tally, variants: bool) {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     cargo.args(["--test-threads", &cpus.to_string()]);
     tally.tests("virtual machines", &mut cargo, Counts::of_libtest);
+}
+
+/// Commits every hazard in machines and prints which were found.
+pub(crate) fn matrix() -> Result<ExitCode> {
+    let binaries = Binaries::build()?;
+    let mut cargo = tests();
+    cargo.env("LAZYMMU_VM_GUEST", binaries.directory());
+    for (series, variant, variable, _) in VARIANTS.iter().filter(|tested| tested.1 == Variant::Hazards) {
+        let kernel = kernel::ensure(*series, *variant)?;
+        cargo.env("LAZYMMU_VM_ACCELERATOR", accelerator(&kernel, &binaries)?).env(variable, kernel.directory);
+    }
+    if let Some(hypervisor) = xen::find()? {
+        cargo.env("LAZYMMU_VM_XEN", hypervisor);
+    }
+    cargo.args(["--", "--nocapture", "--test-threads", "1", "matrix_all::"]);
+    let status = cargo.status()?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Makes a stock kernel and its plan known to the tests, or skips those that need what is not there: apt may offer a

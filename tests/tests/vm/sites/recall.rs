@@ -37,7 +37,7 @@ fn run(series: Series) -> &'static Run {
 }
 
 /// The plan of a kernel with the drop-in leaves to that what that tells. Here the instructions are to tell it as well.
-fn without_the_drop_in(plan: &str) -> String {
+pub(crate) fn without_the_drop_in(plan: &str) -> String {
     let left = r#"{"by":"the drop-in's tracepoints","do":"covered"}"#;
     assert!(plan.contains(left), "the plan leaves nothing to the drop-in");
     plan.replace(left, r#"{"do":"probe"}"#)
