@@ -12,6 +12,7 @@ mod naming;
 mod policy;
 mod probing;
 mod reducing;
+pub mod serving;
 mod session;
 mod whole_file;
 

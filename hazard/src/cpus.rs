@@ -54,7 +54,30 @@ pub(crate) enum Disagreement {
     LeftBehind,
 }
 
+/// The mode of a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuMode {
+    /// Which one.
+    pub cpu: CpuId,
+    /// Whether it is on; `None` if that is not known.
+    pub on: Option<bool>,
+    /// How often it was entered and not left.
+    pub entered: u32,
+}
+
 impl Cpus {
+    pub(crate) fn modes(&self) -> Vec<CpuMode> {
+        let of = |(cpu, state): (u16, &Cpu)| {
+            let (on, entered) = match state.mode {
+                Mode::Unknown => (None, 0),
+                Mode::Off => (Some(false), 0),
+                Mode::On(_, depth) => (Some(true), depth),
+            };
+            CpuMode { cpu: CpuId(cpu), on, entered }
+        };
+        if self.told { (0..).zip(&self.all).map(of).collect() } else { Vec::new() }
+    }
+
     /// Whether any CPU ever told.
     #[inline]
     pub(crate) fn told(&self) -> bool {

@@ -48,6 +48,7 @@ mod value;
 
 pub use class::{Class, ProfileVerdict, Site, StackNames, State, without_suffixes};
 pub use config::{Arch, Config};
+pub use cpus::CpuMode;
 pub use engine::{Engine, Open, Waiting};
 pub use occurrence::{Example, Hazard, Occurrence, Place, Proof, Written};
 pub use outcome::{Gap, Losses, Outcome, Reason, Verdict};

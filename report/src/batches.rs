@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
-use lazymmu_abi::Record;
+use lazymmu_abi::{Op, Record};
 use lazymmu_hazard::{Engine, StackId, StackNames, TaskId, without_suffixes};
 use lazymmu_trace::Symbols;
 use serde::{Deserialize, Serialize};
 
 use crate::stack::Names;
 use crate::style::{Role, Style};
+use crate::words::Word;
 
 /// Columns of the histogram: 0, 1, 2 to 3, 4 to 7 and so on; the last one takes all that is larger.
 pub const COLUMNS: usize = 11;
@@ -69,6 +70,8 @@ pub struct Observer {
     /// The stacks that opened the sections that are open.
     open: HashMap<TaskId, StackId>,
     by_stack: BTreeMap<StackId, Batches>,
+    /// How often a record of each operation ended a batch.
+    by_op: BTreeMap<u8, u64>,
 }
 
 impl Observer {
@@ -92,6 +95,7 @@ impl Observer {
             let batches = self.by_stack.entry(stack).or_default();
             batches.entries += written;
             if ended {
+                *self.by_op.entry(record.op).or_default() += 1;
                 batches.add(size);
             }
         }
@@ -110,6 +114,13 @@ impl Observer {
             by_opener.entry(name).or_default().merge(batches);
         }
         by_opener
+    }
+
+    /// How often each operation ended a batch, those that were empty included.
+    #[must_use]
+    pub fn by_cause(&self) -> BTreeMap<Word, u64> {
+        let name = |op: u8| Op::try_from(op).map_or("unknown operation", Op::name);
+        self.by_op.iter().map(|(op, count)| (name(*op).into(), *count)).collect()
     }
 
     /// The counts of all sections together.
@@ -222,7 +233,7 @@ mod tests {
 
     use super::*;
 
-    fn observe(steps: &str) -> (Batches, BTreeMap<String, Batches>) {
+    fn observe(steps: &str) -> (Batches, BTreeMap<String, Batches>, BTreeMap<Word, u64>) {
         let text = format!("scenario x\nentry e pte x 600\n{steps}");
         let scenario = Scenario::parse("x.scn", &text).unwrap();
         let mut engine = Engine::new(Config::default());
@@ -230,12 +241,12 @@ mod tests {
         for record in &scenario.records {
             observer.process(&mut engine, record);
         }
-        (observer.total(), observer.by_opener(&scenario.symbols))
+        (observer.total(), observer.by_opener(&scenario.symbols), observer.by_cause())
     }
 
     #[test]
     fn batches_belong_to_the_function_that_opened_the_section() {
-        let (total, by_opener) = observe(
+        let (total, by_opener, by_cause) = observe(
             "task a on cpu 0 in f.isra.0
              enter
              write e x 600
@@ -255,6 +266,7 @@ mod tests {
         let g = &by_opener["g"];
         assert_eq!((g.sections, g.batches, g.empty, g.histogram[0]), (1, 0, 1, 1));
         assert_eq!((total.sections, total.flushes(), total.largest), (2, 3, 600));
+        assert_eq!(by_cause, BTreeMap::from([("flush".into(), 1), ("leave".into(), 2)]));
     }
 
     #[test]

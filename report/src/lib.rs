@@ -145,6 +145,12 @@ impl Report {
         }
     }
 
+    /// The kernel that a trace or capture is of, as reports say it.
+    #[must_use]
+    pub fn target_of(header: &Header) -> Target {
+        Target::new(&header.kernel)
+    }
+
     /// Says by what the outcome was selected, if by anything.
     #[must_use]
     pub fn with_filter(mut self, filter: Option<&Filter>, header: &Header) -> Self {

@@ -1,6 +1,8 @@
-//! What waits in a section, for those who show it. Nothing here changes anything.
+//! What is open and what waits, for those who show it. Nothing here changes anything.
 
 use super::Engine;
+use crate::cpus::CpuMode;
+use crate::outcome::{Gap, Losses};
 use crate::pending::Write;
 use crate::tasks::Section;
 use crate::types::{CpuId, EntryAddr, Nanos, StackId, TaskId};
@@ -50,6 +52,30 @@ impl Engine {
         let mut open: Vec<_> = self.sections.all().map(|(task, section)| section.look(task)).collect();
         open.sort_unstable_by_key(|open| open.task);
         open
+    }
+
+    /// The mode as each CPU has it, where the architecture's own calls are told; nothing for the others.
+    #[must_use]
+    pub fn cpu_modes(&self) -> Vec<CpuMode> {
+        self.cpus.modes()
+    }
+
+    /// The time of the last record, since the first one.
+    #[must_use]
+    pub fn time(&self) -> Nanos {
+        self.now.since(self.start.unwrap_or(self.now))
+    }
+
+    /// What else is known to be missing, so far.
+    #[must_use]
+    pub fn gaps(&self) -> &[Gap] {
+        &self.gaps
+    }
+
+    /// Records that never arrived, so far.
+    #[must_use]
+    pub fn losses(&self) -> &Losses {
+        &self.losses
     }
 
     /// How many writes wait in the task's section; 0 if it is in none. An entry that was written twice counts twice.
