@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus as ProcessStatus, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -13,24 +13,25 @@ use lazymmu_capture::{Capture, Class, Item, Options, Totals};
 use lazymmu_hazard::rules::Severity;
 use lazymmu_hazard::{Outcome, Place};
 use lazymmu_trace::{Clock, Header, Symbols, Writer};
-use rustix::process::{Pid, Signal as Kill, kill_process};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::Instant;
 
 use crate::cli::{CaptureArgs, Scope};
 use crate::naming::{Named, Naming};
+use crate::notify::Manager;
 use crate::policy::{Judge, Policy};
 use crate::reducing::Reducing;
+use crate::running::{Signals, Stop, end_command, ended, every, over};
+use crate::serving::{About, Feed, Serving, Socket};
 use crate::session;
-use crate::{ExitStatus, Failure, probing};
+use crate::{ExitStatus, Failure, privileges, probing};
 
 /// How often waiting records go to the file: the most that a killed recording loses.
 const FLUSH: Duration = Duration::from_millis(500);
 
-/// How long a command may take to end when the session ends before it.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How often the hub is told how things stand.
+const BEAT: Duration = Duration::from_millis(100);
 
 /// What a session is for.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +44,8 @@ pub(crate) struct Purpose<'a> {
     pub(crate) outlives_trace: bool,
     /// Whether stdout is ours alone, so that the command's output goes to stderr.
     pub(crate) owns_stdout: bool,
+    /// Where clients are served, if any are. Then all privileges are given up that are needed no more.
+    pub(crate) serve: Option<&'a Socket>,
 }
 
 /// How a session ended.
@@ -52,6 +55,8 @@ pub(crate) struct Ended {
     pub(crate) judge: Option<Judge>,
     /// What keeps a clean verdict from being one: already said on stderr.
     pub(crate) incomplete: bool,
+    /// Who serves, and the way there.
+    pub(crate) serving: Option<(Feed, Serving)>,
 }
 
 /// Captures from start to end.
@@ -84,19 +89,12 @@ struct Session {
     incomplete: bool,
     /// The places that were announced.
     announced: HashSet<Place>,
+    serving: Option<(Feed, Serving)>,
 }
 
 struct Trace {
     path: PathBuf,
     writer: Writer<File>,
-}
-
-/// Why capturing stopped.
-enum Stop {
-    CommandEnded(std::io::Result<ProcessStatus>),
-    Signal,
-    TimeOver,
-    TraceFailed,
 }
 
 impl Session {
@@ -125,8 +123,13 @@ impl Session {
         }
         let reduced = policy.filter.as_ref().filter(|_| purpose.trace.is_some());
         header.capture.filter = reduced.map(ToString::to_string);
-        let naming =
-            Naming::start(&header.kernel.release, args.vmlinux.as_deref(), capture.probed().collect())?;
+        let prepare = if purpose.serve.is_some() { confine } else { || () };
+        let naming = Naming::start(
+            &header.kernel.release,
+            args.vmlinux.as_deref(),
+            capture.probed().collect(),
+            prepare,
+        )?;
         let trace = match purpose.trace {
             None => None,
             Some(path) => {
@@ -135,8 +138,13 @@ impl Session {
                 Some(Trace { path: path.to_owned(), writer })
             }
         };
+        let serving = purpose.serve.map(|socket| serve(socket, &header, policy, prepare)).transpose()?;
+        let mut judge = purpose.judge.then(|| Judge::new(&header, policy.filter.as_ref()));
+        if let (Some(judge), Some(_)) = (&mut judge, &serving) {
+            judge.observe();
+        }
         let session = Self {
-            judge: purpose.judge.then(|| Judge::new(&header, policy.filter.as_ref())),
+            judge,
             reducing: reduced.map(|filter| Reducing::new(filter.clone(), session::engine(&header))),
             policy: policy.clone(),
             header,
@@ -147,6 +155,7 @@ impl Session {
             totals: Totals::default(),
             incomplete: false,
             announced: HashSet::new(),
+            serving,
         };
         Ok((session, naming, capture))
     }
@@ -159,9 +168,14 @@ impl Session {
         mut signals: Signals,
     ) -> Result<()> {
         let mut child = self.spawn(&args.command)?;
+        let manager = Manager::of_environment();
+        if self.serving.is_some() {
+            // The command has all that it was started with; whatever comes from here on has not.
+            privileges::give_up().context("failed to give up privileges")?;
+            manager.ready("capturing");
+        }
         let deadline = args.duration.map(|duration| Instant::now() + duration);
-        let mut tick = interval(FLUSH);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut tick, mut beat) = (every(FLUSH), every(BEAT));
         let mut items = Vec::new();
         let stop = loop {
             tokio::select! {
@@ -171,6 +185,7 @@ impl Session {
                 }
                 named = naming.answer() => self.named(named),
                 _ = tick.tick() => self.tick(),
+                _ = beat.tick(), if self.serving.is_some() => self.beat(),
                 status = ended(&mut child) => break Stop::CommandEnded(status),
                 () = signals.any() => break Stop::Signal,
                 () = over(deadline) => break Stop::TimeOver,
@@ -179,6 +194,9 @@ impl Session {
                 break Stop::TraceFailed;
             }
         };
+        if self.serving.is_some() {
+            manager.stopping();
+        }
         // What was appended before an error is good.
         let totals = capture.stop(&mut items).await.map_err(|error| failure(&error));
         self.take(&mut items, naming);
@@ -224,6 +242,9 @@ impl Session {
                     if let Some(judge) = &mut self.judge {
                         judge.process(record);
                     }
+                    if let Some((feed, _)) = &mut self.serving {
+                        feed.records(record);
+                    }
                     self.write(|writer| writer.records(record));
                 }
                 Item::Stack(stack) => {
@@ -235,6 +256,9 @@ impl Session {
                         }
                     }
                     let id = stack.id;
+                    if let Some((feed, _)) = &mut self.serving {
+                        feed.stack(id, &stack.addresses);
+                    }
                     self.symbols.insert_stack(id, stack.addresses);
                     self.write_with(|writer, reducing, symbols| match reducing {
                         Some(reducing) => reducing.late_stack(writer, id, symbols),
@@ -252,6 +276,9 @@ impl Session {
         if let Some(judge) = &mut self.judge {
             judge.process(reducing.kept());
         }
+        if let Some((feed, _)) = &mut self.serving {
+            feed.records(reducing.kept());
+        }
         self.write_with(|writer, reducing, symbols| match reducing {
             Some(reducing) => reducing.write(writer, symbols),
             None => Ok(()),
@@ -265,7 +292,16 @@ impl Session {
         if self.reducing.as_ref().is_none_or(|reducing| reducing.has(named.address)) {
             self.write(|writer| writer.frames(named.address, &named.frames));
         }
+        if let Some((feed, _)) = &mut self.serving {
+            feed.names(named.address, &named.frames);
+        }
         self.symbols.insert_frames(named.address, named.frames);
+    }
+
+    fn beat(&mut self) {
+        if let (Some(judge), Some((feed, _))) = (&self.judge, &mut self.serving) {
+            judge.beat(feed, &self.symbols);
+        }
     }
 
     fn tick(&mut self) {
@@ -378,8 +414,8 @@ impl Session {
             );
         }
         self.account();
-        let Self { header, symbols, judge, incomplete, .. } = self;
-        Ended { header, symbols, judge, incomplete }
+        let Self { header, symbols, judge, incomplete, serving, .. } = self;
+        Ended { header, symbols, judge, incomplete, serving }
     }
 
     /// One line that says whether everything was seen.
@@ -398,6 +434,22 @@ impl Session {
             eprintln!("lazymmu: the account is not balanced: something is missing that nothing tells of");
             self.incomplete = true;
         }
+    }
+}
+
+/// Starts to serve.
+fn serve(socket: &Socket, header: &Header, policy: &Policy, prepare: fn()) -> Result<(Feed, Serving)> {
+    let Policy { suppressions, today, .. } = policy;
+    let about = About { header: header.clone(), suppressions: suppressions.clone(), today: *today };
+    Serving::start(socket, about, prepare).context("failed to start serving clients")
+}
+
+/// What each thread of a daemon does first.
+fn confine() {
+    if let Err(error) = privileges::give_up() {
+        log::error!("failed to give up privileges: {error}");
+        // The service manager shall not think that they were.
+        std::process::exit(ExitStatus::Bug as i32);
     }
 }
 
@@ -437,56 +489,4 @@ fn failure(error: &lazymmu_capture::Error) -> anyhow::Error {
         Class::Internal => ExitStatus::Bug,
     };
     Failure::to(status, error).into()
-}
-
-async fn ended(child: &mut Option<Child>) -> std::io::Result<ProcessStatus> {
-    match child {
-        Some(child) => child.wait().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Asks the command to end, and kills it if it does not.
-async fn end_command(child: &mut Child) {
-    let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-    if let Some(pid) = pid {
-        // It may have ended by itself in between.
-        let _ = kill_process(pid, Kill::TERM);
-    }
-    if timeout(PATIENCE, child.wait()).await.is_err() {
-        let _ = child.kill().await;
-    }
-}
-
-async fn over(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The signals that end a session in order.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        let catch = |kind| signal(kind).context("failed to catch signals");
-        Ok(Self {
-            interrupt: catch(SignalKind::interrupt())?,
-            terminate: catch(SignalKind::terminate())?,
-            hang_up: catch(SignalKind::hangup())?,
-        })
-    }
-
-    async fn any(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
-        }
-    }
 }

@@ -1,10 +1,12 @@
 //! The command line: what can be asked, in one place. What each command does is in [`crate::command`].
 
+mod daemon;
 mod gate;
 #[cfg(test)]
 mod tests;
 mod tui;
 
+pub use daemon::{AskArgs, Asked, DaemonArgs};
 pub use gate::{GateArgs, GateCommand};
 pub use tui::{Theme, TuiArgs};
 
@@ -44,6 +46,10 @@ pub enum Command {
     Record(RecordArgs),
     /// Capture and report: hazards are announced as they are first seen, the full report follows at the end.
     Live(LiveArgs),
+    /// Capture, and serve clients on a Unix socket what is found, until SIGTERM. See docs/daemon.md.
+    Daemon(Box<DaemonArgs>),
+    /// Ask a daemon, and print what it says, a line of JSON each. See docs/protocol.md.
+    Ask(AskArgs),
     /// Detect in a recorded trace, or in the embedded sample.
     Replay(ReplayArgs),
     /// Make a report of a recorded trace in any form, with the course of each finding's section.

@@ -37,8 +37,13 @@ impl Naming {
     /// one is looked for by the kernel's build id.
     ///
     /// A stack that begins at one of the addresses `probed` begins inside of an accessor that was inlined. That is left
-    /// out, so that it begins with whoever used the accessor, as all others do.
-    pub(crate) fn start(release: &str, vmlinux: Option<&Path>, probed: HashSet<u64>) -> Result<Self> {
+    /// out, so that it begins with whoever used the accessor, as all others do. `prepare` is done on the thread first.
+    pub(crate) fn start(
+        release: &str,
+        vmlinux: Option<&Path>,
+        probed: HashSet<u64>,
+        prepare: fn(),
+    ) -> Result<Self> {
         let kallsyms = Kallsyms::of_running_kernel().map_err(|error| {
             let status = match error {
                 KallsymsError::Hidden(_) => ExitStatus::NotPermitted,
@@ -53,6 +58,7 @@ impl Naming {
         thread::Builder::new()
             .name("naming".to_owned())
             .spawn(move || {
+                prepare();
                 let mut symbolizer = Symbolizer::new(kallsyms, vmlinux);
                 for address in asked {
                     let mut frames = symbolizer.frames(RuntimeAddr(address)).to_vec();

@@ -7,11 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use lazymmu_hazard::{Engine, Occurrence, Outcome};
+use lazymmu_report::batches::Observer;
 use lazymmu_report::filter::Selection;
 use lazymmu_report::{Baseline, Date, Filter, Report, Suppressions};
 use lazymmu_trace::{Header, Symbols};
 
 use crate::cli::{BaselineArgs, FilterArgs, SuppressArgs};
+use crate::serving::Feed;
 use crate::{ExitStatus, Failure, session, whole_file};
 
 /// What counts.
@@ -170,6 +172,8 @@ fn today() -> Date {
 /// An engine, and what is selected of its findings.
 pub(crate) struct Judge {
     engine: Engine,
+    /// Counts batches, if someone wants to know.
+    observer: Option<Observer>,
     selection: Option<Selection>,
 }
 
@@ -182,11 +186,30 @@ impl Judge {
         if selection.is_some() {
             engine.watch();
         }
-        Self { engine, selection }
+        Self { engine, observer: None, selection }
+    }
+
+    /// From here on counts batches, for [`Judge::beat`].
+    pub(crate) fn observe(&mut self) {
+        self.observer.get_or_insert_default();
+    }
+
+    /// Tells the hub how things stand.
+    pub(crate) fn beat(&self, feed: &mut Feed, symbols: &Symbols) {
+        let Some(observer) = &self.observer else { return };
+        let selected = self.selection.as_ref().map(|selection| selection.occurrences(symbols));
+        feed.beat(&self.engine, observer, selected.as_deref());
     }
 
     pub(crate) fn process(&mut self, records: &[lazymmu_abi::Record]) {
-        self.engine.process_all(records);
+        match &mut self.observer {
+            None => self.engine.process_all(records),
+            Some(observer) => {
+                for record in records {
+                    observer.process(&mut self.engine, record);
+                }
+            }
+        }
         if let Some(selection) = &mut self.selection {
             selection.take(&mut self.engine);
         }

@@ -9,8 +9,13 @@ use crate::policy::{self, Judge, Policy};
 use crate::session::Output;
 
 pub(super) fn run(args: &LiveArgs, color: Color) -> Result<ExitStatus> {
-    let purpose =
-        Purpose { trace: args.record.as_deref(), judge: true, outlives_trace: true, owns_stdout: true };
+    let purpose = Purpose {
+        trace: args.record.as_deref(),
+        judge: true,
+        outlives_trace: true,
+        owns_stdout: true,
+        serve: None,
+    };
     let policy = Policy::new(policy::filter(&args.capture.filter, None)?, &args.suppress)?
         .with_baseline(&args.baseline)?;
     let ended = capturing::run(&args.capture, purpose, &policy)?;

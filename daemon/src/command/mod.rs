@@ -1,5 +1,7 @@
 //! The commands, one file each.
 
+mod ask;
+mod daemon;
 mod diff;
 mod doctor;
 mod explain;
@@ -24,6 +26,8 @@ pub fn run(cli: &Cli) -> Result<ExitStatus> {
     match &cli.command {
         Command::Record(args) => record::run(args),
         Command::Live(args) => live::run(args, cli.color),
+        Command::Daemon(args) => daemon::run(args),
+        Command::Ask(args) => ask::run(args),
         Command::Replay(args) => replay::run(args, cli.color),
         Command::Gate(args) => gate::run(args, cli.color),
         Command::Diff(args) => diff::run(args, cli.color),

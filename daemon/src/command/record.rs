@@ -15,7 +15,13 @@ const STDOUT: &str = "/proc/self/fd/1";
 pub(super) fn run(args: &RecordArgs) -> Result<ExitStatus> {
     let to_stdout = args.output == Path::new("-");
     let trace = if to_stdout { Path::new(STDOUT) } else { &args.output };
-    let purpose = Purpose { trace: Some(trace), judge: false, outlives_trace: false, owns_stdout: to_stdout };
+    let purpose = Purpose {
+        trace: Some(trace),
+        judge: false,
+        outlives_trace: false,
+        owns_stdout: to_stdout,
+        serve: None,
+    };
     let policy = Policy::new(policy::filter(&args.capture.filter, None)?, &SuppressArgs::default())?;
     let ended = capturing::run(&args.capture, purpose, &policy)?;
     Ok(if ended.incomplete { ExitStatus::Inconclusive } else { ExitStatus::Clean })
