@@ -116,6 +116,11 @@ impl Lab {
         self.binaries.join("lazymmu")
     }
 
+    /// What talks to daemons in guests.
+    pub fn trial(&self) -> PathBuf {
+        self.binaries.join("lazymmu-trial")
+    }
+
     /// Judges a trace on this machine, with the same binary as in the guests.
     pub fn replay(&self, trace: &Path) -> std::io::Result<Said> {
         binary::run(Command::new(self.lazymmu()).arg("replay").arg(trace).args(["--format", "json"]))

@@ -24,6 +24,7 @@ impl Binaries {
                 .arg(&target_directory)
                 .args(["-p", "lazymmu", "--bin", "lazymmu", "-p", "lazymmu-vm", "--bin", "lazymmu-init"])
                 .args(["-p", "lazymmu-workload", "--bin", "lazymmu-loop"])
+                .args(["-p", "lazymmu-tests", "--bin", "lazymmu-trial"])
                 // A guest has no shared libraries.
                 .env("RUSTFLAGS", "-C target-feature=+crt-static")
                 .env_remove("CARGO_ENCODED_RUSTFLAGS"),

@@ -7,6 +7,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod controls;
+mod daemon;
 mod events;
 mod gate;
 mod gate_truth;
@@ -301,7 +302,51 @@ mod stacks_of_7 {
     }
 }
 
+<<<<<<< HEAD
 /// What the level that tells of little finds.
+=======
+/// One kernel is enough: nothing of it depends on the series.
+mod daemon_of_7 {
+    use super::*;
+
+    #[test]
+    fn clients_see_what_a_workload_does() {
+        daemon::clients_see_what_a_workload_does(Series::V7);
+    }
+
+    #[test]
+    fn clients_see_no_more_than_they_may() {
+        daemon::clients_see_no_more_than_they_may(Series::V7);
+    }
+
+    #[test]
+    fn it_keeps_no_privilege_that_it_does_not_need() {
+        daemon::it_keeps_no_privilege_that_it_does_not_need(Series::V7);
+    }
+
+    #[test]
+    fn it_ends_when_it_is_asked_to() {
+        daemon::it_ends_when_it_is_asked_to(Series::V7);
+    }
+
+    #[test]
+    fn killed_it_leaves_nothing_behind() {
+        daemon::killed_it_leaves_nothing_behind(Series::V7);
+    }
+}
+
+/// A minute; `cargo xtask test --vm all` has it.
+mod daemon_often_of_7 {
+    use super::*;
+
+    #[test]
+    fn killed_it_leaves_nothing_behind() {
+        daemon::killed_often_it_leaves_nothing_behind(Series::V7);
+    }
+}
+
+/// The verifier of 6.12 does not take the programs: see docs/ebpf.md.
+>>>>>>> 3131767 (Try daemons in guests: what clients see, what they may see, and what a killed one leaves; document it)
 mod suspects_of_7 {
     use super::*;
 

@@ -36,6 +36,9 @@ impl Runs {
 /// Where guests have the probe plan of their kernel.
 pub(crate) const PROBE_PLAN: &str = "/kernel.plan";
 
+/// Where guests have what talks to daemons.
+pub(crate) const TRIAL: &str = "/bin/lazymmu-trial";
+
 /// What is done in a run.
 pub(crate) struct Plan {
     steps: Vec<Step>,
@@ -44,6 +47,7 @@ pub(crate) struct Plan {
     cpus: u32,
     append: &'static str,
     xen: bool,
+    trial: bool,
     /// What is changed in the kernel's probe plan, which is put into the guest.
     probes: Option<fn(&str) -> String>,
 }
@@ -58,6 +62,7 @@ impl Plan {
             cpus: 1,
             append: "",
             xen: false,
+            trial: false,
             probes: None,
         }
     }
@@ -86,6 +91,12 @@ impl Plan {
         self
     }
 
+    /// Puts `/bin/lazymmu-trial` into the guest.
+    pub(crate) fn with_trial(mut self) -> Self {
+        self.trial = true;
+        self
+    }
+
     /// Boots the kernel as a guest of Xen.
     pub(crate) fn under_xen(mut self) -> Self {
         self.xen = true;
@@ -106,12 +117,15 @@ impl Plan {
     }
 
     fn run(self, series: Series) -> Result<Run, String> {
-        let Self { steps, names, debug_info, cpus, append, xen, probes } = self;
+        let Self { steps, names, debug_info, cpus, append, xen, trial, probes } = self;
         let lab = Lab::open().map_err(|error| error.to_string())?;
         let kernel = lab.kernel(series).map_err(|error| error.to_string())?;
         let hypervisor = xen.then(|| lab.xen()).transpose().map_err(|error| error.to_string())?;
         let done = (|| -> Result<Finished, Box<dyn std::error::Error>> {
             let mut initramfs = lab.initramfs()?;
+            if trial {
+                initramfs.add_file(TRIAL, &lab.trial(), 0o755)?;
+            }
             if debug_info {
                 kernel.add_debug_info(&mut initramfs)?;
             }

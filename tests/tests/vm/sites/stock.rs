@@ -166,7 +166,9 @@ pub(crate) fn entries_are_where_the_kernel_has_the_pages(stock: Stock) {
     let told: Vec<(u64, u64)> = said
         .split_ascii_whitespace()
         .filter_map(|word| word.split_once('='))
-        .map(|(address, frame)| [address, frame].map(|number| u64::from_str_radix(number, 16).unwrap()).into())
+        .map(|(address, frame)| {
+            [address, frame].map(|number| u64::from_str_radix(number, 16).unwrap()).into()
+        })
         .collect();
     assert!(told.len() > 100, "{said}");
     let trace = trace(stock, "frames");
@@ -182,10 +184,18 @@ pub(crate) fn entries_are_where_the_kernel_has_the_pages(stock: Stock) {
             })
             .collect();
         let [record] = of_frame[..] else {
-            panic!("{address:x}={frame:x} is in {} of {} records: {of_frame:?}", of_frame.len(), changed.len());
+            panic!(
+                "{address:x}={frame:x} is in {} of {} records: {of_frame:?}",
+                of_frame.len(),
+                changed.len()
+            );
         };
         assert_eq!((record.level, record.count), (1, 1), "{record:?}");
-        assert_eq!(*tables.entry(address >> 21).or_insert(record.entry >> 12), record.entry >> 12, "{record:?}");
+        assert_eq!(
+            *tables.entry(address >> 21).or_insert(record.entry >> 12),
+            record.entry >> 12,
+            "{record:?}"
+        );
     }
     let places: std::collections::BTreeSet<_> = tables.values().collect();
     assert!(tables.len() >= 8 && places.len() == tables.len(), "{tables:x?}");

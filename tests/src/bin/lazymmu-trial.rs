@@ -1,0 +1,261 @@
+//! What a test does with daemons inside a guest, where nothing else could talk to them: `serve` lets clients see what a
+//! workload does, `kill N` kills daemons at random moments. Both print a line of JSON with what they saw; that it is as it
+//! should be is for the test to say.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what fails here fails the test")]
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lazymmu_protocol::{Client, Message, Request, Wanted};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+use serde_json::{Value, json};
+
+const LAZYMMU: &str = "/bin/lazymmu";
+const SOCKET: &str = "/run/lazymmu/daemon.sock";
+const NOTIFY: &str = "/run/notify";
+/// The group that may connect, and a user in it.
+const MEMBER: u32 = 1000;
+/// A user who is in no group that may.
+const STRANGER: u32 = 2000;
+/// Nothing here takes so long.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+fn main() {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let seen = match arguments[..] {
+        ["serve"] => serve(),
+        ["look"] => look(),
+        ["kill", times] => kill(times.parse().unwrap()),
+        _ => panic!("serve, look or kill N"),
+    };
+    println!("{seen}");
+}
+
+/// A daemon and its service manager.
+struct Daemon {
+    child: Child,
+    manager: UnixDatagram,
+}
+
+impl Daemon {
+    /// With all that root may.
+    fn start(trace: &str) -> Self {
+        Self::spawn(Command::new(LAZYMMU).args(["daemon", "--record", trace]))
+    }
+
+    /// As packaging/lazymmu.service has it: with few privileges, and the group that may connect as its own.
+    fn start_confined(trace: &'static str) -> Self {
+        let left =
+            CapabilitySet::BPF | CapabilitySet::PERFMON | CapabilitySet::SYSLOG | CapabilitySet::SETPCAP;
+        let confined = thread::spawn(move || {
+            // What a program may have at most is a matter of the thread that starts it.
+            for capability in CapabilitySet::all().difference(left).iter() {
+                let _ = remove_capability_from_bounding_set(capability);
+            }
+            Self::spawn(Command::new(LAZYMMU).args(["daemon", "--record", trace]).gid(MEMBER))
+        });
+        confined.join().unwrap()
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let _ = fs::remove_file(NOTIFY);
+        let manager = UnixDatagram::bind(NOTIFY).unwrap();
+        manager.set_read_timeout(Some(PATIENCE)).unwrap();
+        let command = command.env("NOTIFY_SOCKET", NOTIFY).stdin(Stdio::null()).stdout(Stdio::null());
+        let child = command.spawn().unwrap();
+        Self { child, manager }
+    }
+
+    fn told(&self) -> String {
+        let mut bytes = [0; 512];
+        let read = self.manager.recv(&mut bytes).expect("the daemon tells its manager");
+        String::from_utf8(bytes[..read].to_vec()).unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        // It may be gone already.
+        let _ = kill_process(pid, signal);
+    }
+
+    /// What each of its threads may do.
+    fn threads(&self) -> Vec<Value> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let field = |status: &str, name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_default().trim().to_owned()
+        };
+        tasks
+            .map(|task| {
+                let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+                let names = ["Name:", "CapPrm:", "CapEff:", "CapBnd:", "CapInh:", "CapAmb:", "NoNewPrivs:"];
+                json!(names.map(|name| field(&status, name)))
+            })
+            .collect()
+    }
+
+    fn end(mut self) -> Value {
+        let status = self.child.wait().unwrap();
+        json!({ "code": status.code(), "signal": status.signal() })
+    }
+}
+
+fn connect() -> Client {
+    let client = Client::connect(Path::new(SOCKET)).unwrap();
+    client.set_patience(Some(PATIENCE)).unwrap();
+    client
+}
+
+fn workload(name: &str) -> Command {
+    let mut command = Command::new(LAZYMMU);
+    command.args(["workload", "run", name]).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// A client of each kind sees what a workload does; then the daemon is asked to end.
+fn serve() -> Value {
+    let daemon = Daemon::start_confined("/out/served.lmt");
+    let ready = daemon.told();
+    let mut client = connect();
+    client.send(&Request::Subscribe {}).unwrap();
+    assert!(matches!(client.next().unwrap(), Some(Message::Snapshot(_))));
+    let waiting = thread::spawn(move || {
+        let (mut first, mut statuses) = (None, 0);
+        loop {
+            match client.next().unwrap() {
+                Some(Message::Update(update)) => {
+                    let found = update.findings.iter().find(|class| class.rule == "read-pending");
+                    if let Some(class) = found {
+                        first.get_or_insert_with(|| (Instant::now(), class.clone()));
+                    }
+                }
+                Some(Message::Status(_)) => statuses += 1,
+                Some(Message::End(end)) => return (first, statuses, end, client.next().unwrap().is_none()),
+                Some(_) => {}
+                None => panic!("closed before the end"),
+            }
+        }
+    });
+    let done = workload("fork-exclusive").status().unwrap();
+    let worked = Instant::now();
+    // Another client: what it sees now, it saw within the time since the workload has ended.
+    let mut other = connect();
+    let seen = loop {
+        other.send(&Request::Snapshot {}).unwrap();
+        let Some(Message::Snapshot(snapshot)) = other.next().unwrap() else { panic!("no snapshot") };
+        if let Some(class) = snapshot.findings.iter().find(|class| class.rule == "read-pending") {
+            break class.clone();
+        }
+        assert!(worked.elapsed() < PATIENCE, "no client sees the finding");
+        thread::sleep(Duration::from_millis(20));
+    };
+    let after = worked.elapsed();
+    other.send(&Request::Timeline(Wanted { id: seen.id.clone() })).unwrap();
+    let Some(Message::Timeline(timeline)) = other.next().unwrap() else { panic!("no timeline") };
+    let metrics = ask(&["metrics"]);
+    let threads = daemon.threads();
+    let (root, member, stranger) = (look(), look_as(MEMBER), look_as(STRANGER));
+    daemon.signal(Signal::TERM);
+    let stopping = daemon.told();
+    let (first, statuses, end, closed) = waiting.join().unwrap();
+    let ended = daemon.end();
+    json!({
+        "ready": ready, "stopping": stopping, "workload": done.code(), "seen": seen,
+        "after_ms": u64::try_from(after.as_millis()).unwrap(), "updated": first.map(|(_, class)| class),
+        "statuses": statuses, "end": end, "closed": closed, "timeline": timeline, "metrics": metrics,
+        "threads": threads, "root": root, "member": member, "stranger": stranger, "ended": ended,
+        "socket": Path::new(SOCKET).exists(), "bpf": bpf(),
+    })
+}
+
+fn ask(what: &[&str]) -> String {
+    let said = Command::new(LAZYMMU).arg("ask").args(what).output().unwrap();
+    String::from_utf8(said.stdout).unwrap()
+}
+
+/// What this user gets to see.
+fn look() -> Value {
+    let mut client = match Client::connect(Path::new(SOCKET)) {
+        Ok(client) => client,
+        Err(error) => return json!({ "refused": error.to_string() }),
+    };
+    client.send(&Request::Snapshot {}).unwrap();
+    let Some(Message::Snapshot(snapshot)) = client.next().unwrap() else { panic!("no snapshot") };
+    let id = snapshot.findings.iter().find(|class| class.rule == "read-pending").unwrap().id.clone();
+    client.send(&Request::Finding(Wanted { id })).unwrap();
+    let Some(Message::Finding(detail)) = client.next().unwrap() else { panic!("no finding") };
+    json!({ "addresses": client.hello().addresses, "example": detail.finding.example })
+}
+
+fn look_as(user: u32) -> Value {
+    let own = std::env::current_exe().unwrap();
+    let said = Command::new(own).arg("look").uid(user).gid(user).output().unwrap();
+    serde_json::from_slice(&said.stdout).unwrap_or_else(|error| json!(format!("{error}: {said:?}")))
+}
+
+/// How many programs and links of BPF there are. Those of a process that ended go when the kernel finds the time.
+fn bpf() -> Value {
+    let count = || (aya::programs::loaded_programs().count(), aya::programs::loaded_links().count());
+    let begun = Instant::now();
+    while count() != (0, 0) && begun.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_millis(50));
+    }
+    json!({ "programs": count().0, "links": count().1 })
+}
+
+/// Kills daemons, some before they are ready; each finds what the one before has left.
+fn kill(times: u32) -> Value {
+    let mut random = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
+    random.retain(|c| c.is_ascii_hexdigit());
+    let mut random = u64::from_str_radix(&random[..15], 16).unwrap() | 1;
+    let mut working = Command::new("/init");
+    working
+        .args(["repeat", LAZYMMU, "workload", "run", "munmap"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut working = working.spawn().unwrap();
+    let mut rounds = Vec::new();
+    for _ in 0..times {
+        let trace = "/out/killed.lmt";
+        let _ = fs::remove_file(trace);
+        let daemon = Daemon::start(trace);
+        // xorshift64
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let delay = Duration::from_millis(random % 2500);
+        if random % 3 != 0 {
+            daemon.told();
+        }
+        thread::sleep(delay);
+        daemon.signal(Signal::KILL);
+        let ended = daemon.end();
+        let size = fs::metadata(trace).map_or(0, |about| about.len());
+        let replayed = Command::new(LAZYMMU).args(["replay", "--format", "json", trace]).output().unwrap();
+        let said = String::from_utf8_lossy(&replayed.stderr).into_owned();
+        rounds.push(json!({
+            "delay_ms": u64::try_from(delay.as_millis()).unwrap(), "waited": random % 3 != 0, "ended": ended,
+            "size": size, "replayed": replayed.status.code(), "said": said, "bpf": bpf(),
+        }));
+    }
+    let _ = working.kill();
+    let _ = working.wait();
+    let last = Daemon::start("/out/last.lmt");
+    let ready = last.told();
+    last.signal(Signal::TERM);
+    let ended = last.end();
+    let left: Vec<_> = fs::read_dir("/run/lazymmu")
+        .unwrap()
+        .map(|entry| entry.unwrap().path().display().to_string())
+        .collect();
+    json!({ "rounds": rounds, "ready": ready, "ended": ended, "left": left, "bpf": bpf() })
+}
