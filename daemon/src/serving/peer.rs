@@ -1,6 +1,6 @@
 //! Who is at the other end of a socket: whether it may talk to us, and whether it may see addresses of the kernel.
 
-use std::fs;
+use std::{fs, io};
 
 use lazymmu_protocol::Addresses;
 use rustix::process::{Gid, Uid, getgid, getuid};
@@ -31,9 +31,12 @@ pub(super) fn may_talk(peer: UCred, group: Option<Gid>) -> bool {
 /// users of its own unless its ids are what ours are.
 pub(super) fn sees(peer: UCred) -> Addresses {
     let same_users = || {
-        let map = |of: &str| fs::read_to_string(format!("/proc/{of}/uid_map")).ok();
-        let ours = map("self");
-        ours.is_some() && ours == peer.pid().and_then(|pid| map(&pid.to_string()))
+        let map = |of: &str| fs::read_to_string(format!("/proc/{of}/uid_map"));
+        match map("self") {
+            Ok(ours) => peer.pid().and_then(|pid| map(&pid.to_string()).ok()).is_some_and(|map| map == ours),
+            // A kernel without such namespaces.
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
     };
     let allowed = || told(peer).is_some_and(|told| told.effective & CAP_SYSLOG != 0);
     if peer.uid() == 0 && allowed() && same_users() { Addresses::Shown } else { Addresses::Hidden }
