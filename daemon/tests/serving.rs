@@ -61,13 +61,13 @@ impl Rig {
 
     fn client(&self) -> Client {
         let client = Client::connect(&self.path).unwrap();
-        client.set_patience(Some(Duration::from_secs(60))).unwrap();
+        client.set_patience(Some(Duration::from_mins(1))).unwrap();
         client
     }
 
     fn raw(&self) -> UnixStream {
         let stream = UnixStream::connect(&self.path).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         stream
     }
 
@@ -105,7 +105,7 @@ impl Rig {
 
     /// Until the hub has everything.
     fn settle(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while !self.beat() {
             assert!(Instant::now() < deadline, "the hub takes nothing any more");
             std::thread::sleep(Duration::from_millis(5));
@@ -188,7 +188,7 @@ fn clients_see_what_a_replay_says() {
     let mut expected: Vec<_> =
         report.findings.iter().map(|finding| (finding.fingerprint.clone(), finding.count)).collect();
     expected.sort();
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     let snapshot = loop {
         let snapshot = ask_snapshot(&mut other);
         if counts(&snapshot) == expected {
@@ -324,7 +324,7 @@ fn clients_that_die_leave_nothing_behind() {
     }
     rig.name();
     rig.play();
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while next!(watcher, Message::Status).clients != 1 {
         assert!(Instant::now() < deadline, "the dead are still served");
     }
@@ -404,7 +404,7 @@ fn there_may_not_be_more_clients_than_can_be_served() {
     let Error::Refused(refusal) = refused else { panic!("{refused}") };
     assert_eq!(refusal.kind, Why::TooManyClients);
     drop(clients);
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while Client::connect(&rig.path).is_err() {
         assert!(Instant::now() < deadline, "the places are not given back");
     }

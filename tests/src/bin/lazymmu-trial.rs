@@ -233,7 +233,8 @@ fn kill(times: u32) -> Value {
         random ^= random >> 7;
         random ^= random << 17;
         let delay = Duration::from_millis(random % 2500);
-        if random % 3 != 0 {
+        let waits = !random.is_multiple_of(3);
+        if waits {
             daemon.told();
         }
         thread::sleep(delay);
@@ -243,7 +244,7 @@ fn kill(times: u32) -> Value {
         let replayed = Command::new(LAZYMMU).args(["replay", "--format", "json", trace]).output().unwrap();
         let said = String::from_utf8_lossy(&replayed.stderr).into_owned();
         rounds.push(json!({
-            "delay_ms": u64::try_from(delay.as_millis()).unwrap(), "waited": random % 3 != 0, "ended": ended,
+            "delay_ms": u64::try_from(delay.as_millis()).unwrap(), "waited": waits, "ended": ended,
             "size": size, "replayed": replayed.status.code(), "said": said, "bpf": bpf(),
         }));
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::shared::{Plan, Run, Runs, TRIAL};
 
 static RUNS: Runs = Runs::new();
-static MANY: Runs = Runs::new();
+static KILLED: Runs = Runs::new();
 
 /// Generous: a guest may be a hundred times slower than the machine.
 const LIMIT: Duration = Duration::from_mins(5);
@@ -23,10 +23,7 @@ fn trial(arguments: &[&str]) -> Command {
 }
 
 fn run(series: Series) -> &'static Run {
-    RUNS.get(series, || {
-        let plan = Plan::new().with_trial().on_cpus(2);
-        plan.run_as("serve", trial(&["serve"])).run_as("kill", trial(&["kill", "2"]))
-    })
+    RUNS.get(series, || Plan::new().with_trial().on_cpus(2).run_as("serve", trial(&["serve"])))
 }
 
 /// What the trial saw.
@@ -103,17 +100,11 @@ pub(crate) fn it_ends_when_it_is_asked_to(series: Series) {
 }
 
 pub(crate) fn killed_it_leaves_nothing_behind(series: Series) {
-    killed(&seen(run(series), "kill"), 2);
-}
-
-pub(crate) fn killed_often_it_leaves_nothing_behind(series: Series) {
-    let run = MANY.get(series, || Plan::new().with_trial().on_cpus(2).run_as("kill", trial(&["kill", "20"])));
-    killed(&seen(run, "kill"), 20);
-}
-
-fn killed(seen: &Value, times: usize) {
+    let run =
+        KILLED.get(series, || Plan::new().with_trial().on_cpus(2).run_as("kill", trial(&["kill", "20"])));
+    let seen = seen(run, "kill");
     let rounds = seen["rounds"].as_array().unwrap();
-    assert_eq!(rounds.len(), times);
+    assert_eq!(rounds.len(), 20);
     for round in rounds {
         assert_eq!(round["ended"]["signal"], 9, "it did not live until it was killed: {round:#}");
         nothing_is_left(&round["bpf"]);

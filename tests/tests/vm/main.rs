@@ -302,9 +302,6 @@ mod stacks_of_7 {
     }
 }
 
-<<<<<<< HEAD
-/// What the level that tells of little finds.
-=======
 /// One kernel is enough: nothing of it depends on the series.
 mod daemon_of_7 {
     use super::*;
@@ -328,6 +325,11 @@ mod daemon_of_7 {
     fn it_ends_when_it_is_asked_to() {
         daemon::it_ends_when_it_is_asked_to(Series::V7);
     }
+}
+
+/// Twenty times; `cargo xtask test --vm all` has it.
+mod daemon_often_of_7 {
+    use super::*;
 
     #[test]
     fn killed_it_leaves_nothing_behind() {
@@ -335,18 +337,7 @@ mod daemon_of_7 {
     }
 }
 
-/// A minute; `cargo xtask test --vm all` has it.
-mod daemon_often_of_7 {
-    use super::*;
-
-    #[test]
-    fn killed_it_leaves_nothing_behind() {
-        daemon::killed_often_it_leaves_nothing_behind(Series::V7);
-    }
-}
-
-/// The verifier of 6.12 does not take the programs: see docs/ebpf.md.
->>>>>>> 3131767 (Try daemons in guests: what clients see, what they may see, and what a killed one leaves; document it)
+/// What the level that tells of little finds.
 mod suspects_of_7 {
     use super::*;
 

@@ -47,13 +47,8 @@ const VARIANTS: [Tested; 4] = [
     ),
 ];
 
-<<<<<<< HEAD
 /// The modules of tests that are run only for who asks for all, though they need nothing of their own.
-const LONG: [&str; 2] = ["suspects_of_6_12::", "suspects_under_xen::"];
-=======
-/// What runs on a kernel that is there, but takes long.
-const LONG: &str = "daemon_often_of_7::";
->>>>>>> 3131767 (Try daemons in guests: what clients see, what they may see, and what a killed one leaves; document it)
+const LONG: [&str; 3] = ["suspects_of_6_12::", "suspects_under_xen::", "daemon_often_of_7::"];
 
 /// The variable with the list of functions that open sections.
 const SECTIONS: &str = "LAZYMMU_VM_SECTIONS_7";
@@ -102,7 +97,6 @@ pub(super) fn run(tally: &mut Tally, variants: bool) {
         }
     }
     if !variants {
-        skip(tally, &mut cargo, LONG, "it takes a minute; --vm all has it");
         for module in VARIANTS.iter().flat_map(|(_, _, _, modules)| *modules) {
             skip(tally, &mut cargo, module, "it takes a kernel of its own; --vm all builds it");
         }
