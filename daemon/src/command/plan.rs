@@ -4,18 +4,18 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use lazymmu_inspect::build_id::BuildId;
-use lazymmu_inspect::image::{Image, ImageError, RunningError};
+use lazymmu_inspect::image::Image;
 use lazymmu_inspect::plan::Plan;
 
 use crate::cli::{FigureFormat, PlanArgs};
 use crate::session::Output;
-use crate::{ExitStatus, Failure};
+use crate::{ExitStatus, Failure, probing};
 
 pub(super) fn run(args: &PlanArgs) -> Result<ExitStatus> {
     let plan = match (&args.plan, &args.vmlinux) {
         (Some(plan), image) => checked(plan, image.as_deref())?,
         (None, Some(image)) => made_of(image, args.symbols.as_deref())?,
-        (None, None) => made_of_running_kernel()?,
+        (None, None) => probing::of_running_kernel()?,
     };
     if let Some(path) = &args.output {
         plan.save(path).map_err(|error| Failure::to(ExitStatus::Usage, error))?;
@@ -29,18 +29,6 @@ pub(super) fn run(args: &PlanArgs) -> Result<ExitStatus> {
 
 pub(super) fn made_of(path: &Path, symbols: Option<&Path>) -> Result<Plan> {
     let image = Image::open(path, symbols).map_err(|error| Failure::to(ExitStatus::Usage, error))?;
-    Ok(Plan::of(&image).map_err(|error| Failure::to(ExitStatus::Usage, error))?)
-}
-
-/// Of the kernel that runs here, by whatever image of it there is.
-pub(super) fn made_of_running_kernel() -> Result<Plan> {
-    let name = rustix::system::uname();
-    let image = Image::of_running_kernel(&name.release().to_string_lossy(), Path::new("/"));
-    let image = image.map_err(|error| match &error {
-        RunningError::Image(ImageError::Hidden(_)) => Failure::to(ExitStatus::NotPermitted, error),
-        RunningError::BuildId(_) => Failure::to(ExitStatus::CannotTrace, error),
-        _ => Failure::to(ExitStatus::Usage, error),
-    })?;
     Ok(Plan::of(&image).map_err(|error| Failure::to(ExitStatus::Usage, error))?)
 }
 

@@ -44,9 +44,10 @@ impl Candidate {
     pub(super) fn access(access: &MemoryAccess, op: Op, level: Level, found: Evidence) -> Self {
         let kind = match access.access {
             Access::Read => Kind::Read,
-            // What an accessor that changes in one step does as a load and a store is told at the store.
-            Access::Write if op.info().kind != Kind::Rmw => Kind::Write,
-            Access::Write | Access::ReadWrite => Kind::Rmw,
+            // What an accessor that changes in one step does as a load and a store is told at the store; and one step
+            // around the accessors is a plain store to who judges it.
+            Access::Write | Access::ReadWrite if op.info().kind == Kind::Rmw => Kind::Rmw,
+            Access::Write | Access::ReadWrite => Kind::Write,
         };
         Self {
             source: Source::Site,

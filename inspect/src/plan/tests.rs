@@ -220,6 +220,20 @@ fn reads_writes_and_mode_calls_are_found_where_they_were_inlined() {
     assert_eq!(plan.state.iter().map(|field| field.offset).collect::<Vec<_>>(), [8, 9]);
 }
 
+/// Whoever judges a record does not know one whose operation is not of its kind.
+#[test]
+fn every_probe_is_of_the_kind_of_its_operation() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/plans");
+    let mut plans = vec![Kernel::build().plan()];
+    plans.extend(std::fs::read_dir(kept).unwrap().map(|file| Plan::load(&file.unwrap().path()).unwrap()));
+    assert!(plans.len() > 4);
+    for plan in plans {
+        for probe in &plan.probes {
+            assert_eq!(probe.kind, probe.op.info().kind, "{:?}: {probe:?}", plan.kernel.release);
+        }
+    }
+}
+
 #[test]
 fn a_load_that_was_merged_into_a_test_is_found() {
     let plan = Kernel::build().plan();

@@ -387,6 +387,8 @@ macro_rules! stock {
 
             #[test]
             fn without_the_drop_in() { refused::without_the_drop_in(STOCK); }
+            #[test]
+            fn a_plan_is_made_of_the_boot_image() { crate::planned::is_made_of_the_boot_image(STOCK); }
 
             mod planned {
                 use super::*;
