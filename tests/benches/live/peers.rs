@@ -20,12 +20,6 @@ END { clear(@pending); clear(@flushes); }
 
 const SCRIPT_PATH: &str = "/etc/pending.bt";
 
-/// Programs that do nothing, on the same tracepoints: what the kernel itself takes to run one.
-const NOTHING: &str = "rawtracepoint:lazy_mmu_section { $nothing = 0; } \
-                       rawtracepoint:lazy_mmu_write { $nothing = 0; } \
-                       rawtracepoint:lazy_mmu_read { $nothing = 0; } \
-                       rawtracepoint:lazy_mmu_rmw { $nothing = 0; }";
-
 /// The ways that they are run.
 pub(crate) fn ways(program: &'static str, loops: &'static str) -> Vec<Way> {
     let way = |name, what, words: &[&'static str]| Way { name, what, words: words.to_vec(), most: None };
@@ -36,11 +30,6 @@ pub(crate) fn ways(program: &'static str, loops: &'static str) -> Vec<Way> {
         start.into_iter().chain(options.iter().copied()).chain(events).collect::<Vec<_>>()
     };
     vec![
-        way(
-            "nothing",
-            "programs of bpftrace that do nothing",
-            &["/usr/bin/bpftrace", "-q", "-e", NOTHING, "-c", script],
-        ),
         way(
             "bpftrace",
             "a bpftrace script with a map of pending writes",
