@@ -38,7 +38,7 @@ pub(crate) fn is_made_of_the_boot_image(stock: Stock) {
     let image = lab.stock_kernel(stock).unwrap_or_else(|error| panic!("{error}"));
     let mut initramfs = lab.initramfs().unwrap();
     let name = image.file_name().expect("a file").to_string_lossy().into_owned();
-    initramfs.add_file(&format!("/boot/{name}"), &image, 0o644).unwrap();
+    initramfs.add_file(format!("/boot/{name}"), &image, 0o644).unwrap();
     let live = lazymmu(["live", "--format", "json", "--", "workload", "run", "fork"]);
     let job = lazymmu_vm::Job::new(vec![live.into()]);
     let finished = lab.machine(&image).run(&initramfs, &job, &mut |_| ()).unwrap();
