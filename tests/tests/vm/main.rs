@@ -232,8 +232,8 @@ mod gate_truth_7 {
     }
 
     #[test]
-    fn a_hang_is_told() {
-        gate_truth::a_hang_is_told();
+    fn a_hang_is_ended_and_told() {
+        gate_truth::a_hang_is_ended_and_told();
     }
 
     #[test]
