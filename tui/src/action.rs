@@ -144,7 +144,7 @@ pub static ACTIONS: [Info; 42] = [
     info(Action::Down, Moving, "down", &["j", "Down"], "", "Go down a line."),
     info(Action::Up, Moving, "up", &["k", "Up"], "", "Go up a line."),
     info(Action::Left, Moving, "left", &["h", "Left"], "", "Go to the column on the left."),
-    info(Action::Right, Moving, "right", &["l", "Right"], "", "Go to the column on the right."),
+    info(Action::Right, Moving, "right", &["l", "Right"], "side", "Go to the column on the right."),
     info(Action::PageDown, Moving, "page-down", &["Ctrl-d", "PageDown"], "", "Go down by half a screen."),
     info(Action::PageUp, Moving, "page-up", &["Ctrl-u", "PageUp"], "", "Go up by half a screen."),
     info(Action::First, Moving, "first", &["g", "Home"], "", "Go to the first line."),

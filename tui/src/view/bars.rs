@@ -167,7 +167,7 @@ pub(super) fn footer(state: &State, area: Rect, buffer: &mut Buffer) {
 fn offered(view: View) -> Vec<Action> {
     let own: &[Action] = match view {
         View::Findings => &[Action::Open, Action::Section, Action::Sort, Action::Filter, Action::Search],
-        View::Finding => &[Action::Open, Action::Search],
+        View::Finding => &[Action::Open, Action::Right, Action::Search],
         View::Section => &[Action::Open, Action::OneEntry, Action::Search],
         View::Cpus => {
             &[Action::NextEvent, Action::NextSection, Action::NextHazard, Action::Jump, Action::Open]

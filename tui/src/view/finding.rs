@@ -32,6 +32,9 @@ impl From<Line<'static>> for Row {
 
 /// From this width on the call paths are side by side.
 const SIDE_BY_SIDE: usize = 100;
+/// Between two call paths, and where the right one has the cursor.
+const BETWEEN: &str = " │ ";
+const BETWEEN_CURSOR: &str = " │>";
 /// From this width on the source is on the right.
 const SOURCE_ON_THE_RIGHT: u16 = 160;
 
@@ -39,7 +42,13 @@ pub(super) fn sheet(state: &State) -> Sheet {
     let Some(finding) = state.finding() else {
         return Sheet { empty: "No finding is selected.".to_owned(), ..Sheet::default() };
     };
-    let rows = rows(state, finding);
+    let mut rows = rows(state, finding);
+    // Which of the two call paths has the cursor.
+    if let Some(row) = rows.get_mut(state.cursor()).filter(|row| state.on_right && row.places[1].is_some()) {
+        for span in row.line.spans.iter_mut().filter(|span| span.content == BETWEEN) {
+            span.content = BETWEEN_CURSOR.into();
+        }
+    }
     let panels = source(state, &rows).into_iter().collect();
     let kind = if finding.is_error() { "HAZARD" } else { "ADVICE" };
     let head = vec![Line::from(vec![
@@ -140,7 +149,7 @@ fn beside(state: &State, left: Option<Row>, right: Option<Row>, half: usize) -> 
     let fill = half.saturating_sub(left.line.width());
     let mut spans = left.line.spans;
     spans.push(Span::raw(" ".repeat(fill)));
-    spans.push(span(state, Role::Quiet, " │ "));
+    spans.push(span(state, Role::Quiet, BETWEEN));
     spans.extend(right.line.spans);
     let [from_left, _] = left.places;
     let [from_right, _] = right.places;

@@ -95,8 +95,8 @@ pub fn draw(state: &State, frame: &mut Frame<'_>) {
         return;
     }
     bars::header(state, area, buffer);
-    let places = Places::of(state, area);
     let sheet = sheet(state);
+    let places = Places::of(state, &sheet, area);
     body(state, &sheet, &places, buffer);
     bars::footer(state, area, buffer);
     over::draw(state, area, buffer);
@@ -115,8 +115,7 @@ struct Places {
 }
 
 impl Places {
-    fn of(state: &State, area: Rect) -> Self {
-        let sheet = sheet(state);
+    fn of(state: &State, sheet: &Sheet, area: Rect) -> Self {
         let mut body = Rect { y: area.y + bars::HEADER, height: area.height - bars::HEADER - 1, ..area };
         let mut panels = Vec::new();
         for panel in &sheet.panels {
@@ -215,8 +214,9 @@ pub(crate) fn hit(state: &State, column: u16, row: u16) -> Option<Hit> {
     if row == 0 {
         return bars::tab_at(state, column).map(Hit::View);
     }
-    let places = Places::of(state, area);
+    let sheet = sheet(state);
+    let places = Places::of(state, &sheet, area);
     let inside = places.rows.contains(ratatui::layout::Position { x: column, y: row });
     let line = places.first + usize::from(row.saturating_sub(places.rows.y));
-    (inside && line < row_count(state)).then_some(Hit::Row(line))
+    (inside && line < sheet.rows.len()).then_some(Hit::Row(line))
 }

@@ -14,7 +14,7 @@ use crate::theme::Role;
 const WIDEST: u16 = 100;
 
 /// Columns of the keys and of the names.
-const KEYS: usize = 14;
+const KEYS: usize = 15;
 const NAMES: usize = 17;
 
 pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
