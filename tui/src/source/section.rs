@@ -12,6 +12,9 @@ use super::{Section, engine};
 /// So many steps are kept. What waits after each of them is kept as well, so that they cost their square.
 const ROOM: Room = Room { head: 16, before: 600, after: 240 };
 
+/// So many records after the one that is looked for are read at most, those of all CPUs together.
+const LONGEST: u64 = 100_000;
+
 /// Where the search for the beginning starts: so many spans before, then again further back.
 const BACK: [usize; 3] = [1, 16, usize::MAX];
 
@@ -56,7 +59,7 @@ fn course(walk: &mut Walk, mark: Mark, since: Nanos) -> Result<SectionTimeline, 
             break;
         }
     }
-    best.ok_or_else(|| "the trace has no such record".to_owned())
+    best.ok_or_else(|| "this record is in no section that could be found".to_owned())
 }
 
 fn attempt(walk: &mut Walk, mark: Mark, from: usize) -> Result<Option<SectionTimeline>, String> {
@@ -64,11 +67,13 @@ fn attempt(walk: &mut Walk, mark: Mark, from: usize) -> Result<Option<SectionTim
     let mut engine = engine(&header);
     let mut collector = Collector::of([mark]).with_room(ROOM).starting_at(Nanos(walk.start));
     let end = walk.start.saturating_add(mark.time.0);
+    let mut after = 0;
     walk.read(from, |_, record| {
+        after += u64::from(record.time > end);
         collector.before(&engine, record);
         engine.process(record);
         collector.after(&engine, record);
-        record.time <= end || !collector.is_done()
+        after == 0 || after < LONGEST && !collector.is_done()
     })?;
     let layout = PteLayout::from_name(&header.kernel.pte_layout);
     Ok(collector.timelines(&walk.reader.about.symbols, layout).pop().flatten())

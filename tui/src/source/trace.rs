@@ -156,12 +156,15 @@ impl Pass {
     }
 
     fn show(&self, (snapshot, classes): (Snapshot, Vec<Class>), judge: &Judge) {
+        // What takes time is done while nobody has to wait for the lock.
+        let (latest, classes) = (Arc::new(snapshot), Arc::new(classes));
+        let known = lock(&self.shared).moments.len();
+        let moments = (known != judge.moments().len()).then(|| Arc::new(judge.moments().to_vec()));
         let mut shared = lock(&self.shared);
         if !self.is_over() {
-            shared.latest = Arc::new(snapshot);
-            shared.classes = Arc::new(classes);
-            if shared.moments.len() != judge.moments().len() {
-                shared.moments = Arc::new(judge.moments().to_vec());
+            (shared.latest, shared.classes) = (latest, classes);
+            if let Some(moments) = moments {
+                shared.moments = moments;
             }
         }
     }
