@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use lazymmu_tests::{Lab, Report, Said, Series, step_output};
-use lazymmu_vm::{Command, Finished, Step, StepResult};
+use lazymmu_vm::{Command, Finished, Limits, Step, StepResult};
 
 /// What a run on a kernel gave: its programs by the names that the tests know them by.
 pub(crate) struct Run {
@@ -135,6 +136,10 @@ impl Plan {
             }
             let memory = if debug_info { 2048 } else { 1024 };
             let mut machine = lab.machine(&kernel.boot_image()).memory(memory).cpus(cpus).append(append);
+            if trial {
+                // Many daemons come and go in it.
+                machine = machine.limits(Limits { job: Duration::from_mins(20), ..Limits::default() });
+            }
             if let Some(hypervisor) = hypervisor {
                 machine = machine.under(hypervisor);
             }
