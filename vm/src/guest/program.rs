@@ -4,6 +4,8 @@
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,9 +17,10 @@ use super::channel::Channel;
 use crate::frame::Kind;
 use crate::job::{Command, SignalWhen, StepStatus};
 
-/// How long the pipes of a program may stay open after everybody who held them was killed. A task that died inside of the
-/// kernel's own clean-up holds them for ever.
-const UNKILLABLE: Duration = Duration::from_secs(5);
+/// How long the pipes of a program may stay open, with nothing coming out, after everybody who held them was killed. A
+/// task that died inside of the kernel's own clean-up holds them for ever. What was written before may take longer to go
+/// out: the port of a Xen guest is slow.
+const UNKILLABLE: Duration = Duration::from_secs(10);
 
 enum Event {
     /// The text that a signal waits for has come.
@@ -37,19 +40,24 @@ pub(super) fn run(command: &Command, output: &Channel) -> Result<StepStatus, Str
         Some((_, SignalWhen::Says(text, _))) => Some(text.as_bytes()),
         _ => None,
     };
+    let passed_on = Arc::new(AtomicU64::new(0));
     let readers = [
-        child.stdout.take().map(|pipe| forward(pipe, Kind::Stdout, output, text, &sender)),
-        child.stderr.take().map(|pipe| forward(pipe, Kind::Stderr, output, text, &sender)),
+        child.stdout.take().map(|pipe| forward(pipe, Kind::Stdout, output, text, &sender, &passed_on)),
+        child.stderr.take().map(|pipe| forward(pipe, Kind::Stderr, output, text, &sender, &passed_on)),
     ];
     thread::spawn(move || reap_until(pid, &sender));
     let status = supervise(command, pid, &events)?;
     // Children that it has left would hold its pipes open.
     // No such group is the usual case.
     let _ = kill_process_group(pid, Signal::KILL);
-    let until = Instant::now() + UNKILLABLE;
+    let mut last = (0, Instant::now());
     for reader in readers.into_iter().flatten() {
-        while !reader.is_finished() && Instant::now() < until {
+        while !reader.is_finished() && last.1.elapsed() < UNKILLABLE {
             thread::sleep(Duration::from_millis(5));
+            let now = passed_on.load(Ordering::Relaxed);
+            if now != last.0 {
+                last = (now, Instant::now());
+            }
         }
         if !reader.is_finished() {
             eprintln!(
@@ -88,8 +96,9 @@ fn forward(
     output: &Channel,
     text: Option<&[u8]>,
     said: &Sender<Event>,
+    passed_on: &Arc<AtomicU64>,
 ) -> thread::JoinHandle<Result<(), String>> {
-    let (output, said) = (output.clone(), said.clone());
+    let (output, said, passed_on) = (output.clone(), said.clone(), Arc::clone(passed_on));
     let mut text = text.map(<[u8]>::to_vec);
     thread::spawn(move || {
         let mut chunk = [0; 4096];
@@ -101,6 +110,7 @@ fn forward(
                 return Ok(());
             }
             output.output(kind, &chunk[..length])?;
+            passed_on.fetch_add(length as u64, Ordering::Relaxed);
             if let Some(wanted) = &text {
                 seen.extend_from_slice(&chunk[..length]);
                 if contains(&seen, wanted) {
