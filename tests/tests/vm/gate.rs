@@ -36,6 +36,21 @@ fn a_hazard_fails_until_it_is_known() {
     assert_eq!(said.code, Some(0), "{}", said.stderr);
 }
 
+/// On a kernel without the drop-in, with nothing but its vmlinux.
+pub(crate) fn a_plan_is_made_of_the_vmlinux(series: Series) {
+    let lab = Lab::open().unwrap_or_else(|error| panic!("{error}"));
+    let kernel = lab.kernel(series).unwrap_or_else(|error| panic!("{error}"));
+    let vmlinux = kernel.boot_image().with_file_name("vmlinux");
+    let vmlinux = vmlinux.to_str().unwrap();
+    let said = gate(series, &["--vmlinux", vmlinux, "--workload", "fork-exclusive", "--format", "json"]);
+    assert_eq!(said.code, Some(1), "{}", said.stderr);
+    assert!(said.stderr.contains("it is traced by its instructions"), "{}", said.stderr);
+    let report = said.report().unwrap();
+    for rule in ["read-pending", "rmw-pending"] {
+        assert_eq!(report.findings(rule).len(), 1, "{rule}");
+    }
+}
+
 #[test]
 fn two_at_the_same_time_do_not_disturb_each_other() {
     let directory = tempfile::tempdir().unwrap();

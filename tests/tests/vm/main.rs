@@ -182,6 +182,11 @@ mod bare_7 {
     }
 
     #[test]
+    fn the_gate_makes_a_plan_of_the_vmlinux() {
+        gate::a_plan_is_made_of_the_vmlinux(Series::V7Bare);
+    }
+
+    #[test]
     fn settings_are_put_back() {
         sites::bare::settings_are_put_back(Series::V7Bare);
     }

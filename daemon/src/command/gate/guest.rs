@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use lazymmu_inspect::image::Image;
+use lazymmu_inspect::plan::Plan;
 use lazymmu_vm::{
     Accelerator, Command, Error, Finished, Initramfs, Job, JobStatus, Limits, Machine, Output, Step,
 };
@@ -41,6 +42,12 @@ pub(super) struct Ended {
     pub(super) complaints: Vec<String>,
 }
 
+/// Where the guest has a plan.
+const PLAN: &str = "/kernel.plan";
+
+/// A function that kernels with the drop-in have (kernel/mm/lazy_mmu_hooks.c).
+const DROP_IN: &str = "__lazy_mmu_read";
+
 /// Everything that is put into the guest.
 pub(super) struct Guest {
     initramfs: Initramfs,
@@ -63,7 +70,11 @@ impl Guest {
             debug_info = Some(id);
         }
         let mut words = vec![OWN, "record", "--output", "-"];
-        let plan = settings.plan.as_deref().map(|plan| add_plan(&mut initramfs, plan)).transpose()?;
+        let plan = match (&settings.plan, &settings.vmlinux) {
+            (Some(plan), _) => Some(add_plan(&mut initramfs, plan)?),
+            (None, Some(vmlinux)) => add_plan_of(&mut initramfs, vmlinux)?,
+            (None, None) => None,
+        };
         if let Some(plan) = plan {
             words.extend(["--plan", plan]);
         }
@@ -227,9 +238,25 @@ pub(super) fn check_build(vmlinux: &Path, id: &str, of_kernel: &str) -> Result<(
 /// known by its name.
 fn add_plan(initramfs: &mut Initramfs, plan: &Path) -> Result<&'static str> {
     let packed = plan.extension().is_some_and(|extension| extension == "zst");
-    let inside = if packed { "/kernel.plan.zst" } else { "/kernel.plan" };
+    let inside = if packed { "/kernel.plan.zst" } else { PLAN };
     initramfs.add_file(inside, plan, 0o644).map_err(refused)?;
     Ok(inside)
+}
+
+/// Makes a plan of a kernel without the drop-in and puts it into the guest. Returns where it is.
+fn add_plan_of(initramfs: &mut Initramfs, vmlinux: &Path) -> Result<Option<&'static str>> {
+    // Split-off debug information has no code to make a plan of. If the drop-in is not there either, the guest says so.
+    let Ok(image) = Image::open(vmlinux, None) else { return Ok(None) };
+    if image.functions().named(DROP_IN).is_some() {
+        return Ok(None);
+    }
+    let plan = Plan::of(&image).map_err(|error| Failure::to(ExitStatus::Usage, error))?;
+    eprintln!(
+        "lazymmu: the kernel has not the drop-in: it is traced by its instructions, as {} tells",
+        vmlinux.display()
+    );
+    initramfs.add(PLAN, plan.to_json().context("failed to write the plan as JSON")?, 0o644);
+    Ok(Some(PLAN))
 }
 
 /// The words for `workload run`; programs of the host are put into the guest.
