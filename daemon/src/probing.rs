@@ -27,17 +27,22 @@ pub(crate) fn plan(args: &CaptureArgs) -> Result<Option<Plan>> {
             let plan = Plan::of(&image).map_err(|error| Failure::to(ExitStatus::Usage, error))?;
             (plan, "make a plan")
         }
-        (None, None) if matches!(lazymmu_capture::has_drop_in(), Ok(false)) => match of_running_kernel() {
-            Ok(plan) => {
-                say_found(&plan);
-                (plan, "make a plan")
+        // Without programs no plan is of use, which the capture says.
+        (None, None)
+            if lazymmu_capture::has_object() && matches!(lazymmu_capture::has_drop_in(), Ok(false)) =>
+        {
+            match of_running_kernel() {
+                Ok(plan) => {
+                    say_found(&plan);
+                    (plan, "make a plan")
+                }
+                // The capture says what else can be done.
+                Err(error) => {
+                    eprintln!("lazymmu: no plan can be made of the running kernel: {error:#}");
+                    return Ok(None);
+                }
             }
-            // The capture says what else can be done.
-            Err(error) => {
-                eprintln!("lazymmu: no plan can be made of the running kernel: {error:#}");
-                return Ok(None);
-            }
-        },
+        }
         (None, _) => return Ok(None),
     };
     let running = BuildId::of_running_kernel().map_err(|error| untraceable(&error))?;

@@ -119,6 +119,8 @@ fn every_workload_is_tested() {
     let list = String::from_utf8(said.stdout).unwrap();
     let names: Vec<&str> = list
         .lines()
+        // Hazards on purpose stand below; machines with the kernel that has them run those.
+        .take_while(|line| !line.is_empty())
         .filter(|line| !line.starts_with(' '))
         .filter_map(|line| line.split(' ').next())
         .collect();
