@@ -358,6 +358,16 @@ fn pause_misuse_below_zero() {
 }
 
 #[test]
+fn pause_misuse_seen_at_an_enter() {
+    let before: Part = &|log| done(log.enter(B).mode(B, Op::Leave, 0, 0, 9));
+    for pauses in [255, 252, 128] {
+        let wrong: Part = &|log| done(log.mode(A, Op::Enter, 0, pauses, 9));
+        breaks("pause-misuse", &[Strict, PowerpcHash, Sparc64], before, wrong);
+    }
+    silent(&[before, &|log| done(log.mode(A, Op::Enter, 0, 127, 9).mode(A, Op::Leave, 0, 252, 9))]);
+}
+
+#[test]
 fn pause_misuse_at_a_leave() {
     let before: Part = &|log| done(log.enter(A).mode(A, Op::Pause, 1, 1, 9));
     let wrong: Part = &|log| done(log.mode(A, Op::Leave, 1, 1, 9));
