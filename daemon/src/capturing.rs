@@ -2,10 +2,8 @@
 //! both, until the command ends, the time is over, or a signal comes.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
 use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -14,15 +12,15 @@ use lazymmu_hazard::rules::Severity;
 use lazymmu_hazard::{Outcome, Place};
 use lazymmu_trace::{Clock, Header, Symbols, Writer};
 use rustix::time::{ClockId, Timespec, clock_gettime};
-use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use crate::cli::{CaptureArgs, Scope};
 use crate::naming::{Named, Naming};
 use crate::notify::Manager;
 use crate::policy::{Judge, Policy};
+use crate::purpose::Purpose;
 use crate::reducing::Reducing;
-use crate::running::{Signals, Stop, end_command, ended, every, over};
+use crate::running::{Signals, Stop, end_command, ended, every, over, spawn};
 use crate::serving::{About, Feed, Serving, Socket};
 use crate::session;
 use crate::{ExitStatus, Failure, privileges, probing};
@@ -32,21 +30,6 @@ const FLUSH: Duration = Duration::from_millis(500);
 
 /// How often the hub is told how things stand.
 const BEAT: Duration = Duration::from_millis(100);
-
-/// What a session is for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Purpose<'a> {
-    /// The trace file to write.
-    pub(crate) trace: Option<&'a Path>,
-    /// Whether an engine judges what comes in.
-    pub(crate) judge: bool,
-    /// Whether the session goes on when the trace file can no longer be written.
-    pub(crate) outlives_trace: bool,
-    /// Whether stdout is ours alone, so that the command's output goes to stderr.
-    pub(crate) owns_stdout: bool,
-    /// Where clients are served, if any are. Then all privileges are given up that are needed no more.
-    pub(crate) serve: Option<&'a Socket>,
-}
 
 /// How a session ended.
 pub(crate) struct Ended {
@@ -69,7 +52,7 @@ pub(crate) fn run(args: &CaptureArgs, purpose: Purpose<'_>, policy: &Policy) -> 
         // Before anything is changed in the kernel or started, so that no signal finds us unprepared.
         let signals = Signals::new()?;
         let (mut session, mut naming, capture) = Session::start(args, purpose, policy)?;
-        session.capture(args, capture, &mut naming, signals).await?;
+        session.capture(args, capture, &mut naming, signals, purpose).await?;
         anyhow::Ok((session, naming))
     })?;
     Ok(session.end(naming))
@@ -84,7 +67,6 @@ struct Session {
     reducing: Option<Reducing>,
     policy: Policy,
     outlives_trace: bool,
-    owns_stdout: bool,
     totals: Totals,
     incomplete: bool,
     /// The places that were announced.
@@ -123,7 +105,7 @@ impl Session {
         }
         let reduced = policy.filter.as_ref().filter(|_| purpose.trace.is_some());
         header.capture.filter = reduced.map(ToString::to_string);
-        let prepare = if purpose.serve.is_some() { confine } else { || () };
+        let prepare = if purpose.audience.is_outside() { confine } else { || () };
         let naming = Naming::start(
             &header.kernel.release,
             args.vmlinux.as_deref(),
@@ -138,7 +120,8 @@ impl Session {
                 Some(Trace { path: path.to_owned(), writer })
             }
         };
-        let serving = purpose.serve.map(|socket| serve(socket, &header, policy, prepare)).transpose()?;
+        let serving =
+            purpose.audience.socket().map(|socket| serve(socket, &header, policy, prepare)).transpose()?;
         let mut judge = purpose.judge.then(|| Judge::new(&header, policy.filter.as_ref()));
         if let (Some(judge), Some(_)) = (&mut judge, &serving) {
             judge.observe();
@@ -151,7 +134,6 @@ impl Session {
             symbols: Symbols::default(),
             trace,
             outlives_trace: purpose.outlives_trace,
-            owns_stdout: purpose.owns_stdout,
             totals: Totals::default(),
             incomplete: false,
             announced: HashSet::new(),
@@ -166,10 +148,11 @@ impl Session {
         mut capture: Capture,
         naming: &mut Naming,
         mut signals: Signals,
+        purpose: Purpose<'_>,
     ) -> Result<()> {
-        let mut child = self.spawn(&args.command)?;
-        let manager = Manager::of_environment();
-        if self.serving.is_some() {
+        let mut child = spawn(&args.command, purpose.output)?;
+        let manager = purpose.audience.is_outside().then(Manager::of_environment);
+        if let Some(manager) = &manager {
             // The command has all that it was started with; whatever comes from here on has not.
             privileges::give_up().context("failed to give up privileges")?;
             manager.ready("capturing");
@@ -188,13 +171,14 @@ impl Session {
                 _ = beat.tick(), if self.serving.is_some() => self.beat(),
                 status = ended(&mut child) => break Stop::CommandEnded(status),
                 () = signals.any() => break Stop::Signal,
+                () = purpose.audience.left() => break Stop::Left,
                 () = over(deadline) => break Stop::TimeOver,
             }
             if self.trace_failed() {
                 break Stop::TraceFailed;
             }
         };
-        if self.serving.is_some() {
+        if let Some(manager) = &manager {
             manager.stopping();
         }
         // What was appended before an error is good.
@@ -208,25 +192,6 @@ impl Session {
             end_command(&mut child).await;
         }
         Ok(())
-    }
-
-    fn spawn(&self, command: &[OsString]) -> Result<Option<Child>> {
-        let Some((program, rest)) = command.split_first() else { return Ok(None) };
-        let shown = program.to_string_lossy();
-        let mut spawned = if program == "workload" {
-            let own =
-                std::env::current_exe().context("failed to find lazymmu's own binary to run a workload")?;
-            let mut spawned = Command::new(own);
-            spawned.arg("workload");
-            spawned
-        } else {
-            Command::new(program)
-        };
-        spawned.args(rest);
-        if self.owns_stdout {
-            spawned.stdout(Stdio::from(std::io::stderr()));
-        }
-        spawned.spawn().map(Some).with_context(|| format!("failed to start the command {shown}"))
     }
 
     fn take(&mut self, items: &mut Vec<Item>, naming: &Naming) {
@@ -300,7 +265,7 @@ impl Session {
 
     fn beat(&mut self) {
         if let (Some(judge), Some((feed, _))) = (&self.judge, &mut self.serving) {
-            judge.beat(feed, &self.symbols);
+            let _ = judge.beat(feed, &self.symbols);
         }
     }
 

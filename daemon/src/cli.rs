@@ -8,7 +8,7 @@ mod tui;
 
 pub use daemon::{AskArgs, Asked, DaemonArgs};
 pub use gate::{GateArgs, GateCommand};
-pub use tui::{Theme, TuiArgs};
+pub use tui::{LookArgs, Theme, TuiArgs};
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -45,7 +45,7 @@ pub enum Command {
     /// Capture to a trace file, to be judged later.
     Record(RecordArgs),
     /// Capture and report: hazards are announced as they are first seen, the full report follows at the end.
-    Live(LiveArgs),
+    Live(Box<LiveArgs>),
     /// Capture, and serve clients on a Unix socket what is found, until SIGTERM. See docs/daemon.md.
     Daemon(Box<DaemonArgs>),
     /// Ask a daemon, and print what it says, a line of JSON each. See docs/protocol.md.
@@ -89,6 +89,15 @@ pub struct RecordArgs {
 /// `live`
 #[derive(Debug, Args)]
 pub struct LiveArgs {
+    /// Show what is found on the terminal while it is captured, with the settings of `tui`; the report follows when the
+    /// view is left, which ends the capture. What the command prints is thrown away, unless stderr is a file.
+    #[arg(long)]
+    pub tui: bool,
+
+    /// With --tui: the kernel's source tree, to show the code around the lines of call paths.
+    #[arg(long, value_name = "DIR", requires = "tui")]
+    pub source: Option<PathBuf>,
+
     /// Write the trace to this file as well.
     #[arg(long, value_name = "TRACE")]
     pub record: Option<PathBuf>,

@@ -13,10 +13,12 @@ mod notify;
 mod policy;
 mod privileges;
 mod probing;
+mod purpose;
 mod reducing;
 mod running;
 pub mod serving;
 mod session;
+mod watching;
 mod whole_file;
 
 pub use exit::{ExitStatus, Failure};

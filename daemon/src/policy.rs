@@ -194,11 +194,11 @@ impl Judge {
         self.observer.get_or_insert_default();
     }
 
-    /// Tells the hub how things stand.
-    pub(crate) fn beat(&self, feed: &mut Feed, symbols: &Symbols) {
-        let Some(observer) = &self.observer else { return };
+    /// Tells the hub how things stand. Returns whether it takes that now.
+    pub(crate) fn beat(&self, feed: &mut Feed, symbols: &Symbols) -> bool {
+        let Some(observer) = &self.observer else { return true };
         let selected = self.selection.as_ref().map(|selection| selection.occurrences(symbols));
-        feed.beat(&self.engine, observer, selected.as_deref());
+        feed.beat(&self.engine, observer, selected.as_deref())
     }
 
     pub(crate) fn process(&mut self, records: &[lazymmu_abi::Record]) {

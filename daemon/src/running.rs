@@ -1,13 +1,16 @@
-//! What a session that captures waits for besides the capture: signals, the end of its command, the end of its time.
+//! What a session that captures runs and waits for besides the capture: its command, signals, the end of its time.
 
-use std::process::ExitStatus as ProcessStatus;
+use std::ffi::OsString;
+use std::process::{ExitStatus as ProcessStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal as Kill, kill_process};
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
+
+use crate::purpose::CommandOutput;
 
 /// How long a command may take to end when the session ends before it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -16,8 +19,38 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) enum Stop {
     CommandEnded(std::io::Result<ProcessStatus>),
     Signal,
+    /// The user left the view.
+    Left,
     TimeOver,
     TraceFailed,
+}
+
+/// Starts the command, if there is one.
+pub(crate) fn spawn(command: &[OsString], output: CommandOutput) -> Result<Option<Child>> {
+    let Some((program, rest)) = command.split_first() else { return Ok(None) };
+    let shown = program.to_string_lossy();
+    let mut spawned = if program == "workload" {
+        let own = std::env::current_exe().context("failed to find lazymmu's own binary to run a workload")?;
+        let mut spawned = Command::new(own);
+        spawned.arg("workload");
+        spawned
+    } else {
+        Command::new(program)
+    };
+    spawned.args(rest);
+    match output {
+        CommandOutput::Ours => {}
+        CommandOutput::Stderr => {
+            spawned.stdout(Stdio::from(std::io::stderr()));
+        }
+        CommandOutput::StderrOnly => {
+            spawned.stdin(Stdio::null()).stdout(Stdio::from(std::io::stderr()));
+        }
+        CommandOutput::Nowhere => {
+            spawned.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        }
+    }
+    spawned.spawn().map(Some).with_context(|| format!("failed to start the command {shown}"))
 }
 
 /// When the command ends; never, if there is none.

@@ -22,22 +22,9 @@ pub struct TuiArgs {
     #[arg(long, value_name = "DIR")]
     pub source: Option<PathBuf>,
 
-    /// The settings (TOML; see docs/tui.md); without it, lazymmu/tui.toml in the user's configuration folder, if it is
-    /// there.
-    #[arg(long, value_name = "FILE")]
-    pub settings: Option<PathBuf>,
-
-    /// The colours; mono without any.
-    #[arg(long, value_enum, value_name = "THEME")]
-    pub theme: Option<Theme>,
-
-    /// Draw with ASCII characters only.
-    #[arg(long)]
-    pub ascii: bool,
-
-    /// Leave the mouse to the terminal.
-    #[arg(long)]
-    pub no_mouse: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub look: LookArgs,
 
     /// Print one frame of this size as text and leave; `80x24` or larger is best.
     #[arg(long, value_name = "WxH", value_parser = parse_size)]
@@ -54,6 +41,27 @@ pub struct TuiArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub suppress: SuppressArgs,
+}
+
+/// How it looks.
+#[derive(Debug, Default, Args)]
+pub struct LookArgs {
+    /// The settings (TOML; see docs/tui.md); without it, lazymmu/tui.toml in the user's configuration folder, if it is
+    /// there.
+    #[arg(long, value_name = "FILE")]
+    pub settings: Option<PathBuf>,
+
+    /// The colours; mono without any.
+    #[arg(long, value_enum, value_name = "THEME")]
+    pub theme: Option<Theme>,
+
+    /// Draw with ASCII characters only.
+    #[arg(long)]
+    pub ascii: bool,
+
+    /// Leave the mouse to the terminal.
+    #[arg(long)]
+    pub no_mouse: bool,
 }
 
 /// Keys to type.

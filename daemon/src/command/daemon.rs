@@ -3,9 +3,10 @@
 use anyhow::Result;
 
 use crate::ExitStatus;
-use crate::capturing::{self, Purpose};
+use crate::capturing;
 use crate::cli::DaemonArgs;
 use crate::policy::{self, Policy};
+use crate::purpose::{Audience, CommandOutput, Purpose};
 use crate::serving::Socket;
 
 pub(super) fn run(args: &DaemonArgs) -> Result<ExitStatus> {
@@ -16,8 +17,8 @@ pub(super) fn run(args: &DaemonArgs) -> Result<ExitStatus> {
         trace: args.record.as_deref(),
         judge: true,
         outlives_trace: true,
-        owns_stdout: false,
-        serve: Some(&socket),
+        output: CommandOutput::Ours,
+        audience: Audience::Clients(&socket),
     };
     let ended = capturing::run(&args.capture, purpose, &policy)?;
     if let (Some(judge), Some((feed, serving))) = (ended.judge, ended.serving) {

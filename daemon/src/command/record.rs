@@ -5,9 +5,10 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::ExitStatus;
-use crate::capturing::{self, Purpose};
+use crate::capturing;
 use crate::cli::{RecordArgs, SuppressArgs};
 use crate::policy::{self, Policy};
+use crate::purpose::{Audience, CommandOutput, Purpose};
 
 /// As a file to be opened.
 const STDOUT: &str = "/proc/self/fd/1";
@@ -19,8 +20,8 @@ pub(super) fn run(args: &RecordArgs) -> Result<ExitStatus> {
         trace: Some(trace),
         judge: false,
         outlives_trace: false,
-        owns_stdout: to_stdout,
-        serve: None,
+        output: if to_stdout { CommandOutput::Stderr } else { CommandOutput::Ours },
+        audience: Audience::Nobody,
     };
     let policy = Policy::new(policy::filter(&args.capture.filter, None)?, &SuppressArgs::default())?;
     let ended = capturing::run(&args.capture, purpose, &policy)?;

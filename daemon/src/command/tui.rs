@@ -9,14 +9,14 @@ use lazymmu_trace::Reader;
 use lazymmu_tui::source::{Bytes, ConnectSource, Judging, Open, Source, TraceSource};
 use lazymmu_tui::{Dump, End, Look, RunError, Theme};
 
-use crate::cli::{self, Color, TuiArgs};
+use crate::cli::{self, Color, LookArgs, TuiArgs};
 use crate::input;
 use crate::policy::{self, Policy};
 use crate::session::Output;
 use crate::{ExitStatus, Failure};
 
 pub(super) fn run(args: &TuiArgs, color: Color) -> Result<ExitStatus> {
-    let look = look(args, color)?;
+    let look = look(&args.look, color, args.dump_frame.is_some())?;
     if let Some(socket) = &args.connect {
         return show(&mut ConnectSource::open(socket).map_err(usage)?, args, look, color);
     }
@@ -61,16 +61,16 @@ fn show(source: &mut dyn Source, args: &TuiArgs, look: Look, color: Color) -> Re
 }
 
 /// Colours, characters, mouse and keys: what the command line says comes before what the settings say.
-fn look(args: &TuiArgs, color: Color) -> Result<Look> {
+/// A frame for a file or a bug report does not depend on whose machine it is.
+pub(super) fn look(args: &LookArgs, color: Color, is_frame: bool) -> Result<Look> {
     let mut look = Look::default();
-    // A frame for a file or a bug report does not depend on whose machine it is.
-    if args.dump_frame.is_none() {
+    if !is_frame {
         look.glyphs.ascii = !has_utf8();
     }
-    let settings = match (&args.settings, args.dump_frame) {
+    let settings = match (&args.settings, is_frame) {
         (Some(path), _) => Some(path.clone()),
-        (None, Some(_)) => None,
-        (None, None) => own_settings().filter(|path| path.exists()),
+        (None, true) => None,
+        (None, false) => own_settings().filter(|path| path.exists()),
     };
     if let Some(path) = settings {
         let name = path.display();

@@ -1,11 +1,12 @@
 //! What a test does with daemons inside a guest, where nothing else could talk to them: `serve` lets clients see what a
-//! workload does, `kill N` kills daemons at random moments. Both print a line of JSON with what they saw; that it is as it
-//! should be is for the test to say.
+//! workload does, `live` leaves the views of sessions, `kill N` kills daemons at random moments. Each prints a line of JSON
+//! with what it saw; that it is as it should be is for the test to say.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what fails here fails the test")]
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
@@ -14,7 +15,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lazymmu_protocol::{Client, Message, Request, Wanted};
+use rustix::mount::{MountFlags, mount};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use serde_json::{Value, json};
 
@@ -34,8 +38,9 @@ fn main() {
     let seen = match arguments[..] {
         ["serve"] => serve(),
         ["look"] => look(),
+        ["live"] => live(),
         ["kill", times] => kill(times.parse().unwrap()),
-        _ => panic!("serve, look or kill N"),
+        _ => panic!("serve, look, live or kill N"),
     };
     println!("{seen}");
 }
@@ -162,6 +167,7 @@ fn serve() -> Value {
     other.send(&Request::Timeline(Wanted { id: seen.id.clone() })).unwrap();
     let Some(Message::Timeline(timeline)) = other.next().unwrap() else { panic!("no timeline") };
     let metrics = ask(&["metrics"]);
+    let frame = frame();
     let threads = daemon.threads();
     let (root, member, stranger) = (look(), look_as(MEMBER), look_as(STRANGER));
     daemon.signal(Signal::TERM);
@@ -172,7 +178,7 @@ fn serve() -> Value {
         "ready": ready, "stopping": stopping, "workload": done.code(), "seen": seen,
         "after_ms": u64::try_from(after.as_millis()).unwrap(), "updated": first.map(|(_, class)| class),
         "statuses": statuses, "end": end, "closed": closed, "timeline": timeline, "metrics": metrics,
-        "threads": threads, "root": root, "member": member, "stranger": stranger, "ended": ended,
+        "frame": frame, "threads": threads, "root": root, "member": member, "stranger": stranger, "ended": ended,
         "socket": Path::new(SOCKET).exists(), "bpf": bpf(),
     })
 }
@@ -180,6 +186,62 @@ fn serve() -> Value {
 fn ask(what: &[&str]) -> String {
     let said = Command::new(LAZYMMU).arg("ask").args(what).output().unwrap();
     String::from_utf8(said.stdout).unwrap()
+}
+
+/// What the view shows of the daemon.
+fn frame() -> Value {
+    let arguments = ["tui", "--connect", SOCKET, "--dump-frame", "120x40"];
+    let said = Command::new(LAZYMMU).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    json!({ "code": said.status.code(), "shown": text(said.stdout), "said": text(said.stderr) })
+}
+
+/// Sessions with their view on a terminal: one is left while its command goes on, one after the end of its command.
+fn live() -> Value {
+    fs::create_dir_all("/dev/pts").unwrap();
+    mount("devpts", "/dev/pts", "devpts", MountFlags::empty(), None).unwrap();
+    let once = [LAZYMMU, "workload", "run", "fork-exclusive"];
+    let going = on_terminal(&[&["/init", "repeat"], &once[..]].concat(), &["read-pending"]);
+    let ended = on_terminal(&once, &["ended", "read-pending"]);
+    json!({ "going": going, "ended": ended, "bpf": bpf() })
+}
+
+/// A session that is left by a key as soon as these words have been on its screen.
+fn on_terminal(command: &[&str], words: &[&str]) -> Value {
+    let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&controller).unwrap();
+    unlockpt(&controller).unwrap();
+    let name = ptsname(&controller, Vec::new()).unwrap().into_string().unwrap();
+    let device = fs::File::options().read(true).write(true).open(name).unwrap();
+    tcsetwinsize(&device, Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    let end = || Stdio::from(device.try_clone().unwrap());
+    let mut session = Command::new(LAZYMMU)
+        .args(["live", "--tui", "--color", "never", "--"])
+        .args(command)
+        .env("TERM", "xterm-256color")
+        .stdin(end())
+        .stdout(end())
+        .stderr(end())
+        .spawn()
+        .unwrap();
+    drop(device);
+    let mut controller = fs::File::from(controller);
+    let (mut shown, mut bytes, mut seen) = (Vec::new(), [0; 4096], false);
+    // Reading ends with an error when nobody has the terminal open any more.
+    while let Ok(count @ 1..) = controller.read(&mut bytes) {
+        shown.extend_from_slice(&bytes[..count]);
+        let has = |word: &&str| shown.windows(word.len()).any(|window| window == word.as_bytes());
+        if !seen && words.iter().all(has) {
+            seen = true;
+            controller.write_all(b"q").unwrap();
+        }
+    }
+    let code = session.wait().unwrap().code();
+    let text = String::from_utf8_lossy(&shown);
+    // The screen is taken by one sequence of xterm's and given back by another.
+    let (before, rest) = text.split_once("\x1b[?1049h").unwrap_or((&text, ""));
+    let (screen, after) = rest.rsplit_once("\x1b[?1049l").unwrap_or((rest, ""));
+    json!({ "code": code, "before": before, "screen": screen, "after": after })
 }
 
 /// What this user gets to see.

@@ -1,5 +1,5 @@
-//! Daemons in a guest: what clients see and may see, and what is left of one that ends or is killed. What is done there
-//! stands in `src/bin/lazymmu-trial.rs`.
+//! Daemons in a guest: what clients see and may see, and what is left of one that ends or is killed; and a session with a
+//! view, which is its client. What is done there stands in `src/bin/lazymmu-trial.rs`.
 
 use std::time::Duration;
 
@@ -23,7 +23,10 @@ fn trial(arguments: &[&str]) -> Command {
 }
 
 fn run(series: Series) -> &'static Run {
-    RUNS.get(series, || Plan::new().with_trial().on_cpus(2).run_as("serve", trial(&["serve"])))
+    RUNS.get(series, || {
+        let plan = Plan::new().with_trial().on_cpus(2);
+        plan.run_as("serve", trial(&["serve"])).run_as("live", trial(&["live"]))
+    })
 }
 
 /// What the trial saw.
@@ -51,6 +54,35 @@ pub(crate) fn clients_see_what_a_workload_does(series: Series) {
     let report = replayed.report().unwrap();
     let mut findings = report.0["findings"].as_array().unwrap().iter();
     assert!(findings.any(|finding| finding["fingerprint"] == id), "{:#}", report.0["findings"]);
+}
+
+pub(crate) fn the_view_shows_what_clients_see(series: Series) {
+    let seen = seen(run(series), "serve");
+    let (frame, class) = (&seen["frame"], &seen["seen"]);
+    assert_eq!(frame["code"], 0, "{}", frame["said"]);
+    let shown = frame["shown"].as_str().unwrap();
+    assert_eq!(shown.lines().count(), 40, "{shown}");
+    let [writer, reader] = ["write", "access"].map(|side| class[side]["function"].as_str().unwrap());
+    let line = format!("{writer} -> {reader}");
+    let mut lines = shown.lines();
+    assert!(lines.any(|text| text.contains("read-pending") && text.contains(&line)), "{line} in\n{shown}");
+}
+
+/// While the command goes on, and after it has ended. The report and the status are those of a session without a view.
+pub(crate) fn a_session_shows_itself(series: Series) {
+    let seen = seen(run(series), "live");
+    for when in ["going", "ended"] {
+        let seen = &seen[when];
+        let [before, screen, after] = ["before", "screen", "after"].map(|part| seen[part].as_str().unwrap());
+        assert_eq!(seen["code"], 1, "{when}: {before}\n{after}");
+        assert!(screen.contains("session") && screen.contains("read-pending"), "{when}: {screen:?}");
+        assert!(!screen.contains("lazymmu: "), "{when}: written over the screen: {screen:?}");
+        // What was said meanwhile, the account, the report.
+        assert!(after.contains("lazymmu: found read-pending: "), "{when}: {after}");
+        assert!(after.contains("lazymmu: the kernel side produced "), "{when}: {after}");
+        assert!(after.contains("HAZARD: read-pending in "), "{when}: {after}");
+    }
+    nothing_is_left(&seen["bpf"]);
 }
 
 pub(crate) fn clients_see_no_more_than_they_may(series: Series) {

@@ -317,6 +317,16 @@ mod daemon_of_7 {
     }
 
     #[test]
+    fn the_view_shows_what_clients_see() {
+        daemon::the_view_shows_what_clients_see(Series::V7);
+    }
+
+    #[test]
+    fn a_session_shows_itself() {
+        daemon::a_session_shows_itself(Series::V7);
+    }
+
+    #[test]
     fn clients_see_no_more_than_they_may() {
         daemon::clients_see_no_more_than_they_may(Series::V7);
     }
