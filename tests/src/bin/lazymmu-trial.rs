@@ -196,18 +196,21 @@ fn frame() -> Value {
     json!({ "code": said.status.code(), "shown": text(said.stdout), "said": text(said.stderr) })
 }
 
-/// Sessions with their view on a terminal: one is left while its command goes on, one after the end of its command.
+/// Sessions with their view on a terminal: one is left while its command goes on, one after the end of its command, and one
+/// is asked to end by a signal.
 fn live() -> Value {
     fs::create_dir_all("/dev/pts").unwrap();
     mount("devpts", "/dev/pts", "devpts", MountFlags::empty(), None).unwrap();
     let once = [LAZYMMU, "workload", "run", "fork-exclusive"];
-    let going = on_terminal(&[&["/init", "repeat"], &once[..]].concat(), &["read-pending"]);
-    let ended = on_terminal(&once, &["ended", "read-pending"]);
-    json!({ "going": going, "ended": ended, "bpf": bpf() })
+    let again = [&["/init", "repeat"], &once[..]].concat();
+    let going = on_terminal(&again, &["read-pending"], None);
+    let ended = on_terminal(&once, &["ended", "read-pending"], None);
+    let told = on_terminal(&again, &["read-pending"], Some(Signal::TERM));
+    json!({ "going": going, "ended": ended, "told": told, "bpf": bpf() })
 }
 
-/// A session that is left by a key as soon as these words have been on its screen.
-fn on_terminal(command: &[&str], words: &[&str]) -> Value {
+/// A session that is left, by a key or by a signal, as soon as these words have been on its screen.
+fn on_terminal(command: &[&str], words: &[&str], signal: Option<Signal>) -> Value {
     let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&controller).unwrap();
     unlockpt(&controller).unwrap();
@@ -233,7 +236,10 @@ fn on_terminal(command: &[&str], words: &[&str]) -> Value {
         let has = |word: &&str| shown.windows(word.len()).any(|window| window == word.as_bytes());
         if !seen && words.iter().all(has) {
             seen = true;
-            controller.write_all(b"q").unwrap();
+            match signal {
+                Some(signal) => kill_process(Pid::from_child(&session), signal).unwrap(),
+                None => controller.write_all(b"q").unwrap(),
+            }
         }
     }
     let code = session.wait().unwrap().code();

@@ -68,10 +68,10 @@ pub(crate) fn the_view_shows_what_clients_see(series: Series) {
     assert!(lines.any(|text| text.contains("read-pending") && text.contains(&line)), "{line} in\n{shown}");
 }
 
-/// While the command goes on, and after it has ended. The report and the status are those of a session without a view.
+/// Left while the command goes on, after it has ended, and by SIGTERM. The report and the status are those of a session without a view.
 pub(crate) fn a_session_shows_itself(series: Series) {
     let seen = seen(run(series), "live");
-    for when in ["going", "ended"] {
+    for when in ["going", "ended", "told"] {
         let seen = &seen[when];
         let [before, screen, after] = ["before", "screen", "after"].map(|part| seen[part].as_str().unwrap());
         assert_eq!(seen["code"], 1, "{when}: {before}\n{after}");
