@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use lazymmu_tests::{Report, Series, step_output};
-use lazymmu_vm::Step;
+use lazymmu_vm::{SignalWhen, Step};
 use serde_json::Value;
 
 use crate::shared::{Plan, Run, Runs, lazymmu};
@@ -29,8 +29,10 @@ fn zap() -> &'static Run {
 fn fork() -> &'static Run {
     FORK.get(Series::V6_12, || {
         let survive = Step::Write { path: "/proc/sys/kernel/panic_on_oops".into(), text: "0".into() };
-        let record = lazymmu(["record", "-o", "-", "--", "workload", "run", "fork-exclusive"]);
-        let record = record.limit(Duration::from_secs(8));
+        let record = ["record", "-o", "-", "--", "workload", "run", "page-frames", "fork-exclusive"];
+        // What comes first tells when the programs are attached, which takes its time.
+        let soon = SignalWhen::Says("pages made read-only".into(), Duration::from_secs(15));
+        let record = lazymmu(record).signal(9, soon).limit(Duration::from_mins(2));
         Plan::new().under_xen().with_debug_info().step(survive).run_as("record", record)
     })
 }
