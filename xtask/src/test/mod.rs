@@ -91,7 +91,8 @@ fn format() -> Result<()> {
 fn without_object() -> Result<()> {
     let run = |command: &str| {
         let mut cargo = sh::cargo();
-        cargo.args(["run", "--quiet", "-p", "lazymmu", "--", command]);
+        // As README.md has it: which binary that is, the workspace knows.
+        cargo.args(["run", "--quiet", "--", command]).current_dir(paths::root());
         // No object stands there, wherever the usual place is.
         cargo.env("LAZYMMU_BPF_OBJECT", paths::root().join("no-such-object")).output()
     };
