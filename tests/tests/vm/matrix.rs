@@ -220,8 +220,5 @@ pub(crate) fn show() {
             println!("  {:<20} {said}", hazard.rule);
         }
     }
-    println!(
-        "\nBy a plan: none. A plan is of the kernel's image, and these are in a module, which it does not know."
-    );
     assert!(right, "not every cell is as it should be");
 }
