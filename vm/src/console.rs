@@ -107,15 +107,19 @@ impl Console {
         })
     }
 
+    fn panic_at(&self) -> Option<usize> {
+        self.lines.iter().position(|line| is_panic(line))
+    }
+
     fn oops_at(&self) -> Option<usize> {
-        let panic = self.lines.iter().position(|line| is_panic(line))?;
+        let panic = self.panic_at()?;
         (panic.saturating_sub(OOPS)..panic).find(|&index| is_oops(&self.lines[index]))
     }
 
-    /// The last lines, for an error: all from the beginning of the oops, if the kernel died of one.
+    /// The last lines, for an error: all from the beginning of the oops, or from the panic, if the kernel died of one.
     pub(crate) fn excerpt(&self) -> Excerpt {
         let last = self.lines.len().saturating_sub(QUOTED);
-        let from = self.oops_at().map_or(last, |oops| oops.min(last));
+        let from = self.oops_at().or_else(|| self.panic_at()).map_or(last, |died| died.min(last));
         let partial = String::from_utf8_lossy(&self.partial);
         let partial = partial.trim();
         let mut lines = self.lines[from..].to_vec();
@@ -247,6 +251,10 @@ mod tests {
             console("[    1.0] one\n[    2.0] Kernel panic - not syncing: Attempted to kill init!\n");
         assert_eq!(dead.oops(), None);
         assert_eq!(dead.excerpt().0.len(), 2);
+        let trace = "[    2.1]  do_exit+0x1/0x2\n".repeat(60);
+        let (dead, _) = console(&format!("[    1.0] one\n[    2.0] Kernel panic - not syncing: x\n{trace}"));
+        let quoted = dead.excerpt().0;
+        assert!(quoted[0].contains("not syncing: x") && quoted.len() == 61, "{quoted:?}");
     }
 
     #[test]
