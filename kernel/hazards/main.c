@@ -63,7 +63,7 @@ static int do_panic(void)
 	return 0;
 }
 
-/* Interrupts are on: the kernel notices. */
+/* Interrupts are on, so a kernel with another CPU notices. On one CPU nothing is left to report it. */
 static int do_hang(void)
 {
 	preempt_disable();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lazymmu_report::batches::Batches;
-use lazymmu_report::{Losses, Reason, Records, Sections, Word};
+use lazymmu_report::{Finding, Losses, Reason, Records, Sections, Site, Word};
 use serde::{Deserialize, Serialize};
 
 /// A finding in short: all hazards in which the same rule was broken by the same functions.
@@ -45,6 +45,34 @@ pub struct Class {
     pub access: Party,
     /// Who entered the section; nothing outside of one.
     pub opener: Option<Party>,
+}
+
+impl Class {
+    /// A finding in short, and what a report does not know of it: how often it comes, and when it came.
+    #[must_use]
+    pub fn of(finding: &Finding, per_second: f64, first_ns: u64, last_ns: u64) -> Self {
+        let party = |site: &Site| Party { function: site.function.clone(), op: site.op.clone() };
+        let breaking = finding.profiles.iter().filter(|line| line.breaks);
+        Self {
+            id: finding.fingerprint.clone(),
+            rule: finding.rule.clone(),
+            severity: finding.severity.clone(),
+            title: finding.title.clone(),
+            what: finding.what.clone(),
+            state: finding.state.clone(),
+            count: finding.count,
+            proven: finding.proven,
+            paths: finding.paths,
+            level: finding.level.clone(),
+            breaks: breaking.map(|line| line.name.clone()).collect(),
+            per_second,
+            first_ns,
+            last_ns,
+            write: finding.write.as_ref().map(party),
+            access: party(&finding.access),
+            opener: finding.opener.as_ref().map(party),
+        }
+    }
 }
 
 /// Who did what.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jsonschema::{Registry, Validator};
 use lazymmu_hazard::{Config, Engine};
 use lazymmu_protocol::{
-    Addresses, Class, Cpu, Detail, Dropped, End, Error, Hello, Message, Metrics, Mode, Party, Rate, Refusal,
+    Addresses, Class, Cpu, Detail, Dropped, End, Error, Hello, Message, Metrics, Mode, Rate, Refusal,
     Request, Second, Snapshot, Status, Task, Timeline, Update, VERSION, Version, Wanted, Why,
 };
 use lazymmu_report::batches::Observer;
@@ -39,26 +39,7 @@ fn report() -> Report {
 
 fn class(report: &Report) -> Class {
     let finding = report.findings.iter().find(|finding| finding.rule == "read-pending").unwrap();
-    let party = |site: &lazymmu_report::Site| Party { function: site.function.clone(), op: site.op.clone() };
-    Class {
-        id: finding.fingerprint.clone(),
-        rule: finding.rule.clone(),
-        severity: finding.severity.clone(),
-        title: finding.title.clone(),
-        what: finding.what.clone(),
-        state: finding.state.clone(),
-        count: finding.count,
-        proven: finding.proven,
-        paths: finding.paths,
-        level: finding.level.clone(),
-        breaks: vec!["strict".into()],
-        per_second: 0.1,
-        first_ns: 1,
-        last_ns: 2,
-        write: finding.write.as_ref().map(party),
-        access: party(&finding.access),
-        opener: None,
-    }
+    Class { opener: None, ..Class::of(finding, 0.1, 1, 2) }
 }
 
 fn status(report: &Report) -> Status {

@@ -45,29 +45,8 @@ fn seen() -> Seen {
 }
 
 fn class(seen: &Seen, finding: &Finding) -> protocol::Class {
-    let party = |site: &lazymmu_report::Site| protocol::Party {
-        function: site.function.clone(),
-        op: site.op.clone(),
-    };
-    protocol::Class {
-        id: finding.fingerprint.clone(),
-        rule: finding.rule.clone(),
-        severity: finding.severity.clone(),
-        title: finding.title.clone(),
-        what: finding.what.clone(),
-        state: finding.state.clone(),
-        count: finding.count,
-        proven: finding.proven,
-        paths: finding.paths,
-        level: finding.level.clone(),
-        breaks: finding.profiles.iter().filter(|line| line.breaks).map(|line| line.name.clone()).collect(),
-        per_second: 2.0,
-        first_ns: finding.example.time_ns,
-        last_ns: seen.snapshot.seen[&finding.fingerprint].last_ns,
-        write: finding.write.as_ref().map(party),
-        access: party(&finding.access),
-        opener: finding.opener.as_ref().map(party),
-    }
+    let last_ns = seen.snapshot.seen[&finding.fingerprint].last_ns;
+    protocol::Class::of(finding, 2.0, finding.example.time_ns, last_ns)
 }
 
 fn snapshot(seen: &Seen) -> protocol::Snapshot {

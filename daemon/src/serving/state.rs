@@ -8,9 +8,9 @@ use lazymmu_hazard::{
     Class as HazardClass, Nanos, Occurrence, Outcome, StackId, StackNames, without_suffixes,
 };
 use lazymmu_protocol::{
-    Class, Cpu, Detail, End, Mode, Party, Rate, Second, Snapshot, Status, Task, Timeline, Update,
+    Class, Cpu, Detail, End, Mode, Rate, Second, Snapshot, Status, Task, Timeline, Update,
 };
-use lazymmu_report::{Collector, Date, Finding, Names, Report, SectionTimeline, Session, Site, Suppressions};
+use lazymmu_report::{Collector, Date, Finding, Names, Report, SectionTimeline, Session, Suppressions};
 use lazymmu_trace::{Header, Symbols};
 
 use super::feed::{Beat, HISTORY, Look, OpenSection};
@@ -172,12 +172,12 @@ impl State {
             }
             let last_ns = if after.count > before.count { now } else { known.class.last_ns };
             let Class { first_ns, per_second, .. } = known.class;
-            known.class = in_short(&finding, per_second, first_ns, last_ns);
+            known.class = Class::of(&finding, per_second, first_ns, last_ns);
             known.finding = finding;
             return Some(known.class.clone());
         }
         self.fresh.push(hazard);
-        let class = in_short(&finding, 0.0, finding.example.time_ns, now);
+        let class = Class::of(&finding, 0.0, finding.example.time_ns, now);
         self.known.insert(id, Known { class: class.clone(), finding, counts: VecDeque::from([0]) });
         Some(class)
     }
@@ -368,29 +368,5 @@ impl State {
     /// How it ended, once it has.
     pub(super) fn end(&self) -> Option<&End> {
         self.end.as_ref()
-    }
-}
-
-fn in_short(finding: &Finding, per_second: f64, first_ns: u64, last_ns: u64) -> Class {
-    let party = |site: &Site| Party { function: site.function.clone(), op: site.op.clone() };
-    let breaking = finding.profiles.iter().filter(|line| line.breaks);
-    Class {
-        id: finding.fingerprint.clone(),
-        rule: finding.rule.clone(),
-        severity: finding.severity.clone(),
-        title: finding.title.clone(),
-        what: finding.what.clone(),
-        state: finding.state.clone(),
-        count: finding.count,
-        proven: finding.proven,
-        paths: finding.paths,
-        level: finding.level.clone(),
-        breaks: breaking.map(|line| line.name.clone()).collect(),
-        per_second,
-        first_ns,
-        last_ns,
-        write: finding.write.as_ref().map(party),
-        access: party(&finding.access),
-        opener: finding.opener.as_ref().map(party),
     }
 }

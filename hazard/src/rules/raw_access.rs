@@ -33,7 +33,7 @@ pub(super) static INFO: Info = Info {
               mm/gup.c:2983 compares with *pmdp.",
     profiles: "Breaks wherever the store itself waits: by the contract, as a Xen PV guest on x86, and on \
                s390 with the series under review, where the accessors would have been right.",
-    blind_spots: "Nearly all of them: no hook of ours sees a plain load or store. Records of them come from \
-                  scenarios, until a capture decodes kernel text. An access to an entry for which nothing \
-                  waits does no harm and is not reported.",
+    blind_spots: "With the drop-in all of them: no accessor is called that it could trace. A probe plan has the \
+                  loads and stores that the kernel's debug information or its code shows to be of entries, and no \
+                  others. An access to an entry for which nothing waits does no harm and is not reported.",
 };
