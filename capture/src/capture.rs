@@ -127,6 +127,7 @@ impl Capture {
         let mut loader = EbpfLoader::new();
         loader.override_global(Settings::GLOBAL, settings.as_bytes(), true);
         loader.override_global(Deferral::GLOBAL, options.deferral.as_bytes(), true);
+        loader.map_max_entries(COUNTERS, kernel::possible_cpus());
         loader.map_max_entries("PENDING", options.pending_sets());
         loader.map_max_entries("HELD", options.pending_sets() * Options::WAYS);
         if let (Some(table), Some(sites)) = (&table, &sites) {
@@ -225,7 +226,7 @@ impl Capture {
         loop {
             while self.empty(out)?.is_continue() {}
             self.tell_misses(out)?;
-            let counters = self.counters.read()?;
+            let counters = self.counters.read();
             let totals = loss::totals(&counters, self.seen, self.misses, self.sorter.late());
             if totals.balanced() || Instant::now() >= deadline {
                 let mut records = Vec::new();
@@ -255,7 +256,7 @@ impl Capture {
         } else {
             // In this order: `sorter` says why.
             let now = now();
-            loss::floor(now, &self.counters.read()?)
+            loss::floor(now, &self.counters.read())
         };
         self.floor = Some(floor);
         let Self { rings, sorter, seen, .. } = self;

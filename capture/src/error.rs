@@ -123,6 +123,14 @@ pub enum Error {
         /// What happened.
         source: MapError,
     },
+    /// A map could not be had in our own memory.
+    #[error("map the eBPF map {name}: {source}")]
+    Mapping {
+        /// Its name.
+        name: &'static str,
+        /// What happened.
+        source: io::Error,
+    },
     /// The object lacks something that this crate expects in it.
     #[error(
         "find {0} in the eBPF object; object and program are not of one version, which is a bug of the build"
@@ -175,7 +183,11 @@ impl Error {
             | Error::Load { .. }
             | Error::Attach { .. } => Class::Untraceable,
             Error::RingSize { .. } => Class::Usage,
-            Error::Map { .. } | Error::Mismatch(_) | Error::Item(_) | Error::Io { .. } => Class::Internal,
+            Error::Map { .. }
+            | Error::Mapping { .. }
+            | Error::Mismatch(_)
+            | Error::Item(_)
+            | Error::Io { .. } => Class::Internal,
         }
     }
 

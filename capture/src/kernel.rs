@@ -248,6 +248,11 @@ pub(crate) fn online_cpus() -> u32 {
     cpus_in(Path::new("/sys/devices/system/cpu/online"))
 }
 
+/// One more than the highest number that a CPU can have, those among them that are added while the kernel runs.
+pub(crate) fn possible_cpus() -> u32 {
+    cpus_in(Path::new("/sys/devices/system/cpu/possible"))
+}
+
 fn cpus_in(path: &Path) -> u32 {
     let listed = fs::read_to_string(path).ok().and_then(|list| highest_in(&list));
     listed.map_or(1, |highest| highest + 1)

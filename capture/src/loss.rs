@@ -2,21 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use aya::maps::{MapData, PerCpuArray};
 use lazymmu_abi::{Counters, Flags, KINDS, Kind, Record};
 use lazymmu_trace::Losses;
-use zerocopy::FromBytes as _;
 
-use crate::Error;
+use crate::{Error, sys};
 
 /// The name of the map.
 pub(crate) const COUNTERS: &str = "COUNTERS";
 
-/// [`Counters`] as words, which aya can read by itself.
-type Words = [u64; size_of::<Counters>() / 8];
-
 /// The counters of every CPU.
-pub(crate) struct CounterMap(PerCpuArray<MapData, Words>);
+pub(crate) struct CounterMap(sys::MappedArray<Counters>);
 
 /// How a capture ended: `seen` + what was lost = `produced`, or something is wrong with the account itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,20 +46,13 @@ impl Totals {
 
 impl CounterMap {
     pub(crate) fn new(map: aya::maps::Map) -> Result<Self, Error> {
-        let map = PerCpuArray::try_from(map).map_err(|source| Error::Map { name: COUNTERS, source })?;
-        Ok(Self(map))
+        let aya::maps::Map::Array(map) = map else { return Err(Error::Mismatch(COUNTERS)) };
+        sys::MappedArray::new(map).map(Self).map_err(|source| Error::Mapping { name: COUNTERS, source })
     }
 
     /// Reads them, a CPU at a time.
-    pub(crate) fn read(&self) -> Result<Vec<Counters>, Error> {
-        let values = self.0.get(&0, 0).map_err(|source| Error::Map { name: COUNTERS, source })?;
-        values
-            .iter()
-            .map(|words| {
-                Counters::read_from_bytes(zerocopy::IntoBytes::as_bytes(words))
-                    .map_err(|_| Error::Mismatch(COUNTERS))
-            })
-            .collect()
+    pub(crate) fn read(&self) -> Vec<Counters> {
+        self.0.read()
     }
 }
 

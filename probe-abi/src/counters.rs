@@ -6,7 +6,7 @@ pub const KINDS: usize = 12;
 /// Slots of [`Counters::running`]: one for each program, and some to spare.
 pub const RUNNERS: usize = 16;
 
-/// One CPU's counters: the value of the per-CPU map `COUNTERS`.
+/// One CPU's counters: a value of the map `COUNTERS`, whose index is the number of the CPU.
 ///
 /// `produced` is counted before the ring is asked for room, so at rest, of all CPUs together,
 /// produced = items in the rings or read from them + lost.
@@ -30,6 +30,8 @@ pub struct Counters {
     /// For each program, the time of the hit that it is working on: what it has still to send, if anything, is of that
     /// time. 0 while it does not run, [`Counters::STARTING`] before it has taken the time.
     pub running: [u64; RUNNERS],
+    /// To whole lines of the cache, so that no CPU writes to a line of another's.
+    pub spare: [u64; 6],
 }
 
 impl Counters {
@@ -38,7 +40,10 @@ impl Counters {
 }
 
 const _: () = {
-    assert!(size_of::<Counters>() == 8 * (2 * KINDS + 2 + 2 * RUNNERS));
+    assert!(
+        size_of::<Counters>() == 8 * (2 * KINDS + 2 + 2 * RUNNERS + 6)
+            && size_of::<Counters>().is_multiple_of(128)
+    );
     let mut i = 0;
     while i < crate::Kind::ALL.len() {
         assert!((crate::Kind::ALL[i] as usize) < KINDS);

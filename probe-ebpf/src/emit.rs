@@ -13,7 +13,7 @@ use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use lazymmu_abi::{Counters, Flags, KINDS, Kind, RUNNERS, Record, StackItem};
 
 use crate::atomic::{add, opaque, swap};
-use crate::maps::{self, COUNTERS, RINGS, Ring};
+use crate::maps::{self, RINGS, Ring};
 use crate::stack::{SLOTS, Slot};
 use crate::task;
 
@@ -38,7 +38,7 @@ pub(crate) struct Hit {
 /// Works on a hit.
 #[inline(always)]
 pub(crate) fn during(slot: Slot, work: impl FnOnce(Hit)) {
-    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
+    let Some(counters) = maps::counters() else { return };
     // There is a place for each slot; the verifier wants to see that.
     let slot = opaque(slot as u64) as usize;
     if slot >= RUNNERS {
@@ -69,7 +69,7 @@ impl Hit {
     /// The hit that a program works on, by its slot and time.
     #[inline(always)]
     pub(crate) fn again(slot: u64, time: u64) -> Option<Hit> {
-        let counters = COUNTERS.get_ptr_mut(0)?;
+        let counters = maps::counters()?;
         let slot = opaque(slot) as usize;
         if slot < RUNNERS { Some(Hit { time, counters, slot }) } else { None }
     }
@@ -180,7 +180,7 @@ fn ring() -> Option<&'static Ring> {
 /// A subprogram of its own, so that the rare path is verified and compiled once.
 #[inline(never)]
 fn tell(time: u64) -> u64 {
-    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return 1 };
+    let Some(counters) = maps::counters() else { return 1 };
     let Some(ring) = ring() else { return 1 };
     for kind in 0..KINDS {
         // SAFETY: `counters` is this CPU's whole value of the map and `kind` is below KINDS.

@@ -1,6 +1,8 @@
 //! The maps and the global that the programs share with user space.
 
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps;
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray};
 use lazymmu_abi::{
@@ -18,9 +20,17 @@ pub(crate) type Ring = btf_maps::RingBuf<Record, { 64 << 10 }>;
 #[btf_map]
 pub(crate) static RINGS: btf_maps::ArrayOfMaps<Ring, { MAX_RINGS as usize }> = btf_maps::ArrayOfMaps::new();
 
-/// What was produced and lost.
+/// What was produced and lost, by CPU; user space says how many there can be. It maps this, because to ask the kernel for a
+/// value is to keep programs on probed instructions from running: see `capture::sys`.
 #[map]
-pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+static COUNTERS: Array<Counters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// This CPU's.
+#[inline(always)]
+pub(crate) fn counters() -> Option<*mut Counters> {
+    // SAFETY: the helper has no precondition.
+    COUNTERS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() })
+}
 
 /// Where each program builds its call stack: [`crate::stack::Slot`] is the index.
 #[map]

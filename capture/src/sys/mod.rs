@@ -1,12 +1,15 @@
 //! What user space needs `unsafe` for.
 
 pub(crate) mod kprobe;
+mod mapped;
 
 use std::io;
 
 use aya::maps::{MapData, RingBuf};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+pub(crate) use mapped::MappedArray;
 
 /// Has the runtime watch a ring.
 pub(crate) fn watch(ring: RingBuf<MapData>) -> io::Result<AsyncFd<RingBuf<MapData>>> {

@@ -33,8 +33,13 @@ impl Trace {
 
     /// How many records never arrived.
     pub(crate) fn lost(&self) -> u64 {
+        self.losses().iter().map(|(_, _, count)| count).sum()
+    }
+
+    /// What was lost: by which CPU, of which kind, how many.
+    pub(crate) fn losses(&self) -> Vec<(u16, u8, u64)> {
         let losses = self.records.iter().filter(|record| record.kind == Kind::Lost as u8);
-        losses.map(|record| record.value).sum()
+        losses.map(|record| (record.cpu, record.op, record.value)).collect()
     }
 
     /// The function that a record's call stack begins in.

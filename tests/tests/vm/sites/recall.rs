@@ -53,7 +53,7 @@ fn both(run: &Run) -> [Trace; 2] {
         step_output(run.step("both"))
     );
     let [mut dev, mut site] = TRACES.map(|file| Trace::read(run.file(file)));
-    assert!(dev.lost() < 10 && site.lost() == 0, "{} and {} are lost", dev.lost(), site.lost());
+    assert!(dev.lost() < 10 && site.lost() == 0, "lost: {:?} and {:?}", dev.losses(), site.losses());
     let mut sections = site.records.iter().filter(|record| record.kind == Kind::Section as u8);
     let first = sections.next().map(|record| record.time).expect("no section by the plan");
     let last = sections.next_back().map_or(first, |record| record.time);
