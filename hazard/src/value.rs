@@ -12,8 +12,12 @@ use crate::types::{EntryAddr, VirtRange};
 /// processor; global (8) is added and removed by Xen PV.
 const X86_HARDWARE_BITS: u64 = (1 << 5) | (1 << 6) | (1 << 8);
 const X86_PRESENT: u64 = 1;
-/// The page may be used from user space; set at every level above a page of a process, never in the kernel's half.
+/// The page may be used from user space; set at every level above a page of a process, never in the kernel's half, but
+/// for what Xen makes of it.
 const X86_USER: u64 = 1 << 2;
+/// Xen gives the user bit to a PV guest's own entries, too, as the guest's kernel does not run in ring 0, and tells these by
+/// a bit that Linux leaves alone (`_PAGE_GUEST_KERNEL`, bit 12 of 24 flags; xen/arch/x86/include/asm/x86_64/page.h).
+const X86_XEN_KERNEL: u64 = 1 << 52;
 /// Addresses with this bit are the kernel's.
 const X86_KERNEL_HALF: u64 = 1 << 63;
 const X86_PAGE_SHIFT: u32 = 12;
@@ -25,7 +29,7 @@ impl Arch {
     /// this architecture's values are not understood.
     pub(crate) const fn same_entry(self, left: u64, right: u64) -> Option<bool> {
         match self {
-            Self::X86_64 => Some((left ^ right) & !X86_HARDWARE_BITS == 0),
+            Self::X86_64 => Some((as_written(left) ^ as_written(right)) & !X86_HARDWARE_BITS == 0),
             Self::Other => None,
         }
     }
@@ -50,7 +54,7 @@ impl Arch {
     pub(crate) const fn maps_in_half_of(self, value: u64, range: VirtRange) -> Option<bool> {
         match self {
             Self::X86_64 if value & X86_PRESENT != 0 => {
-                Some((value & X86_USER == 0) == (range.start & X86_KERNEL_HALF != 0))
+                Some((as_written(value) & X86_USER == 0) == (range.start & X86_KERNEL_HALF != 0))
             }
             _ => None,
         }
@@ -71,6 +75,12 @@ impl Arch {
     }
 }
 
+/// The value without what Xen adds to a mapping of a PV guest's kernel.
+const fn as_written(value: u64) -> u64 {
+    const ADDED: u64 = X86_XEN_KERNEL | X86_USER;
+    if value & X86_PRESENT != 0 && value & ADDED == ADDED { value & !ADDED } else { value }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +92,15 @@ mod tests {
         assert_eq!(Arch::X86_64.same_entry(clean, clean ^ 0x2), Some(false), "writable counts");
         assert_eq!(Arch::X86_64.same_entry(clean, clean ^ 0x1000), Some(false), "the page counts");
         assert_eq!(Arch::Other.same_entry(clean, clean), None);
+    }
+
+    #[test]
+    fn what_xen_adds_does_not_count() {
+        let same = |left, right| Arch::X86_64.same_entry(left, right).unwrap();
+        assert!(same(0x2226_0061, 0x10_0000_2226_0065), "a page of the kernel");
+        assert!(!same(0x2226_0061, 0x2226_0065), "a page of a process is another thing");
+        assert!(!same(0x2226_0061, 0x10_0000_2226_0061), "only both bits are Xen's");
+        assert!(!same(0x2226_0060, 0x10_0000_2226_0064), "and only of a mapping");
     }
 
     #[test]
@@ -116,6 +135,12 @@ mod tests {
         assert_eq!(Arch::X86_64.maps_in_half_of(0x3f61_9867, kernel), Some(false));
         assert_eq!(Arch::X86_64.maps_in_half_of(0x3f61_9163, kernel), Some(true));
         assert_eq!(Arch::X86_64.maps_in_half_of(0x3f61_9163, process), Some(false));
+        assert_eq!(
+            Arch::X86_64.maps_in_half_of(0x10_0000_2226_0025, kernel),
+            Some(true),
+            "read back under Xen"
+        );
+        assert_eq!(Arch::X86_64.maps_in_half_of(0x10_0000_2226_0025, process), Some(false));
         assert_eq!(Arch::X86_64.maps_in_half_of(0, kernel), None);
         assert_eq!(Arch::Other.maps_in_half_of(0x3f61_9163, kernel), None);
     }

@@ -75,7 +75,8 @@ mod x86 {
     const SWAP_TYPE_BITS: u32 = 5;
     const SWAP_OFFSET_SHIFT: u32 = 9 + SWAP_TYPE_BITS;
 
-    const BITS: [(u64, &str); 12] = [
+    /// Bit 52 is Xen's, by which it knows the entries of a PV guest's kernel (xen/arch/x86/include/asm/x86_64/page.h).
+    const BITS: [(u64, &str); 13] = [
         (1 << 1, "write"),
         (1 << 2, "user"),
         (1 << 3, "write-through"),
@@ -86,6 +87,7 @@ mod x86 {
         (1 << 9, "special"),
         (1 << 10, "uffd-wp"),
         (1 << 11, "soft-dirty"),
+        (1 << 52, "xen-kernel"),
         (1 << 58, "saved-dirty"),
         (1 << 63, "no-exec"),
     ];
