@@ -74,7 +74,7 @@ fn clippy_of_programs() -> Result<()> {
     let root = paths::root();
     let mut cargo = sh::cargo();
     cargo.args(["clippy", "--quiet", "--locked", "--manifest-path"]).arg(root.join("probe-ebpf/Cargo.toml"));
-    cargo.arg("--target-dir").arg(root.join("target/clippy-ebpf")).args(["--", "--deny", "warnings"]);
+    cargo.arg("--target-dir").arg(paths::target().join("clippy-ebpf")).args(["--", "--deny", "warnings"]);
     // The inline assembly of eBPF is not stable, and aya-ebpf wants to know whose registers a context holds.
     cargo.current_dir(root).env("RUSTC_BOOTSTRAP", "1");
     cargo.env("RUSTFLAGS", "--cfg=bpf_target_arch=\"x86_64\"").env_remove("CARGO_ENCODED_RUSTFLAGS");
