@@ -232,6 +232,11 @@ pub enum WorkloadCommand {
         /// What the order follows from: the same number gives the same order.
         #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "seconds")]
         seed: u64,
+
+        /// How many to run at once for each CPU; more than one preempt each other.
+        #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "seconds",
+            value_parser = clap::value_parser!(u16).range(1..=256))]
+        tasks: u16,
     },
 }
 

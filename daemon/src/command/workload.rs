@@ -4,7 +4,6 @@ mod mix;
 
 use std::fmt::Write as _;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -23,7 +22,9 @@ const SKIPPED: i32 = 4;
 pub(super) fn run(args: &WorkloadArgs) -> Result<ExitStatus> {
     match &args.command {
         WorkloadCommand::List => list(),
-        WorkloadCommand::Run { names, seconds: Some(time), seed } => mixed(names, *time, *seed),
+        WorkloadCommand::Run { names, seconds: Some(time), seed, tasks } => {
+            mixed(names, Mix { time: *time, seed: *seed, tasks: usize::from(*tasks) })
+        }
         WorkloadCommand::Run { names, .. } => match names.as_slice() {
             [name] if name != ALL && !is_program(name) => run_one(name),
             names => run_several(names),
@@ -50,12 +51,12 @@ fn list() -> Result<ExitStatus> {
 }
 
 /// All of them for a time, in an order of the seed's.
-fn mixed(names: &[String], time: Duration, seed: u64) -> Result<ExitStatus> {
+fn mixed(names: &[String], mix: Mix) -> Result<ExitStatus> {
     if names != [ALL] {
         let what = "failed to mix workloads: --seconds is for `all` of them; name nothing else";
         return Err(Failure::new(ExitStatus::Usage, what).into());
     }
-    Mix { time, seed }.run(lazymmu_workload::list())
+    mix.run(lazymmu_workload::list())
 }
 
 /// Whether that is the exit status of a workload that ran, or lacked what it needs.

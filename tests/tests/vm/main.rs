@@ -112,6 +112,16 @@ mod sections_of_7 {
     }
 }
 
+/// The drop-in does the same on every series.
+mod busy_of_7 {
+    use super::*;
+
+    #[test]
+    fn nothing_is_lost() {
+        recording::a_busy_cpu_costs_nothing(Series::V7);
+    }
+}
+
 /// What only a kernel with KASAN has; `cargo xtask test --vm all` builds one.
 mod sections_of_kasan {
     use super::*;

@@ -1,4 +1,4 @@
-//! Recordings that do not go to their end in peace: too small a ring, signals, a full disk.
+//! Recordings that do not go to their end in peace: tasks that preempt each other, too small a ring, signals, a full disk.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use lazymmu_vm::{Command, SignalWhen, Step, StepStatus};
 use crate::shared::{Plan, Run, Runs, lazymmu};
 
 static RUNS: Runs = Runs::new();
+static BUSY: Runs = Runs::new();
 
 /// Work without end, so that a recording can only end by what the test does to it.
 const ENDLESS: [&str; 7] = ["--", "/init", "repeat", "/bin/lazymmu", "workload", "run", "munmap"];
@@ -16,6 +17,7 @@ const ENDLESS: [&str; 7] = ["--", "/init", "repeat", "/bin/lazymmu", "workload",
 const DONE: &str = "pages unmapped";
 
 const LIMIT: Duration = Duration::from_mins(1);
+const BUSY_LIMIT: Duration = Duration::from_mins(4);
 
 fn run(series: Series) -> &'static Run {
     RUNS.get(series, || {
@@ -35,6 +37,19 @@ fn run(series: Series) -> &'static Run {
 
 fn endless(trace: &str) -> Command {
     lazymmu(["record", "-o", trace].into_iter().chain(ENDLESS)).limit(LIMIT)
+}
+
+/// Tasks that are preempted while they are traced cost no hit: the kernel would skip it.
+pub(crate) fn a_busy_cpu_costs_nothing(series: Series) {
+    // The reader is one of six that want the only CPU: the ring is to hold what it cannot take out.
+    let busy = ["live", "--format", "json", "--ring-size", "64M", "--", "workload", "run", "all"];
+    let busy = lazymmu(busy.into_iter().chain(["--seconds", "4", "--tasks", "5"]));
+    let run = BUSY.get(series, || Plan::new().run_as("busy", busy.limit(BUSY_LIMIT)));
+    let step = run.step("busy");
+    let report = run.report("busy");
+    assert_eq!(report.number("/losses/total"), 0, "{:#}", report.0["losses"]);
+    assert!([StepStatus::Exit(0), StepStatus::Exit(1)].contains(&step.status), "{}", step_output(step));
+    assert!(report.number("/records/in_sections") > 10_000, "{:#}", report.0["records"]);
 }
 
 pub(crate) fn losses_are_counted(series: Series) {

@@ -1,7 +1,7 @@
 //! `workload run all --seconds N`: the workloads in an order that nobody chose, on every CPU, for a time.
 //!
-//! What each CPU runs one after the other follows from the seed alone, so a mix that found something can be run again. How
-//! far it comes, and what falls together, depends on the machine.
+//! What each task runs one after the other follows from the seed alone, so a mix that found something can be run again. How
+//! far it comes, and what falls together, depends on the machine. With more than one task for each CPU they preempt each other.
 
 use std::process::Command;
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -20,6 +20,8 @@ use crate::session::Output;
 pub(super) struct Mix {
     pub(super) time: Duration,
     pub(super) seed: u64,
+    /// How many run at once for each CPU.
+    pub(super) tasks: usize,
 }
 
 /// How often each workload ended how.
@@ -35,13 +37,17 @@ impl Mix {
     pub(super) fn run(self, workloads: &'static [Workload]) -> Result<ExitStatus> {
         let own = std::env::current_exe().context("failed to find lazymmu's own binary to run a workload")?;
         let cpus = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Output::print(&format!("mix: {} s on {cpus} CPUs, seed {}\n", self.time.as_secs(), self.seed))?;
-        let end = Instant::now() + self.time;
+        let Self { time, seed, tasks } = self;
+        Output::print(&format!(
+            "mix: {} s on {cpus} CPUs, {tasks} at once on each, seed {seed}\n",
+            time.as_secs()
+        ))?;
+        let end = Instant::now() + time;
         // Who wants the machine for itself waits for the others, and they for it.
         let alone = RwLock::new(());
         let counts = Mutex::new(vec![Count::default(); workloads.len()]);
-        let worker = |cpu: usize| -> Result<()> {
-            let mut order = Order::new(self.seed, cpu, workloads.len());
+        let worker = |task: usize| -> Result<()> {
+            let mut order = Order::new(seed, task, workloads.len());
             while Instant::now() < end {
                 let index = order.next();
                 let workload = &workloads[index];
@@ -65,7 +71,7 @@ impl Mix {
             Ok(())
         };
         thread::scope(|scope| {
-            let workers: Vec<_> = (0..cpus).map(|cpu| scope.spawn(move || worker(cpu))).collect();
+            let workers: Vec<_> = (0..cpus * tasks).map(|task| scope.spawn(move || worker(task))).collect();
             workers.into_iter().try_for_each(|worker| worker.join().unwrap_or(Ok(())))
         })?;
         let counts = counts.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -86,7 +92,7 @@ fn table(workloads: &[Workload], counts: &[Count]) -> String {
     lines.collect()
 }
 
-/// The order of one CPU: each workload once in a round, and each round shuffled, so that none is left out.
+/// The order of one task: each workload once in a round, and each round shuffled, so that none is left out.
 struct Order {
     state: u64,
     round: Vec<usize>,
@@ -94,9 +100,9 @@ struct Order {
 }
 
 impl Order {
-    fn new(seed: u64, cpu: usize, of: usize) -> Self {
-        // The CPUs must not do the same side by side.
-        let state = seed ^ (cpu as u64 + 1).wrapping_mul(0xd1b5_4a32_d192_ed03);
+    fn new(seed: u64, task: usize, of: usize) -> Self {
+        // They must not do the same side by side.
+        let state = seed ^ (task as u64 + 1).wrapping_mul(0xd1b5_4a32_d192_ed03);
         Self { state, round: Vec::new(), of }
     }
 
@@ -125,8 +131,8 @@ impl Order {
 mod tests {
     use super::*;
 
-    fn first(seed: u64, cpu: usize) -> Vec<usize> {
-        let mut order = Order::new(seed, cpu, 7);
+    fn first(seed: u64, task: usize) -> Vec<usize> {
+        let mut order = Order::new(seed, task, 7);
         (0..28).map(|_| order.next()).collect()
     }
 
@@ -134,7 +140,7 @@ mod tests {
     fn a_seed_gives_the_same_order_again() {
         assert_eq!(first(1, 0), first(1, 0));
         assert_ne!(first(1, 0), first(2, 0));
-        assert_ne!(first(1, 0), first(1, 1), "each CPU has an order of its own");
+        assert_ne!(first(1, 0), first(1, 1), "each task has an order of its own");
     }
 
     #[test]
