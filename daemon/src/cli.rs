@@ -8,7 +8,7 @@ mod tui;
 
 pub use daemon::{AskArgs, Asked, DaemonArgs};
 pub use gate::{GateArgs, GateCommand};
-pub use tui::{LookArgs, Theme, TuiArgs};
+pub use tui::{LookArgs, Script, Theme, TuiArgs};
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -97,6 +97,10 @@ pub struct LiveArgs {
     /// With --tui: the kernel's source tree, to show the code around the lines of call paths.
     #[arg(long, value_name = "DIR", requires = "tui")]
     pub source: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub look: LookArgs,
 
     /// Write the trace to this file as well.
     #[arg(long, value_name = "TRACE")]

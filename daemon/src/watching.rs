@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use lazymmu_report::Filter;
 use lazymmu_tui::source::{About, Answer, ConnectSource, Request, Snapshot, Source};
-use lazymmu_tui::{Look, RunError};
+use lazymmu_tui::{Key, Look, RunError};
 use rustix::stdio::dup2_stderr;
 use tokio::sync::Notify;
 
@@ -29,14 +29,22 @@ use crate::{ExitStatus, Failure};
 const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// How the session is looked at.
+pub(crate) struct View<'a> {
+    pub(crate) look: Look,
+    /// What is typed first.
+    pub(crate) keys: &'a [Key],
+    /// The kernel's sources.
+    pub(crate) sources: Option<&'a Path>,
+}
+
 /// Captures until its end or until the user leaves, and shows it until the user leaves. What went wrong with the view
 /// alone is returned beside what was captured.
 pub(crate) fn run(
     args: &CaptureArgs,
     purpose: Purpose<'_>,
     policy: &Policy,
-    look: Look,
-    sources: Option<&Path>,
+    view: View<'_>,
 ) -> Result<(Ended, Result<()>)> {
     // Nobody else may enter it.
     let folder = tempfile::tempdir().context("failed to make a folder for the view's socket")?;
@@ -44,11 +52,11 @@ pub(crate) fn run(
     let (left, over) = (Notify::new(), AtomicBool::new(false));
     thread::scope(|scope| {
         let socket = Socket::bind(&path, None)?;
-        let view = thread::Builder::new().name("view".to_owned()).spawn_scoped(scope, || {
+        let showing = thread::Builder::new().name("view".to_owned()).spawn_scoped(scope, || {
             let _leaving = Leaving(&left);
-            show(&path, &over, look, sources)
+            show(&path, &over, view)
         });
-        let view = view.context("failed to start a thread")?;
+        let showing = showing.context("failed to start a thread")?;
         let audience = Audience::View(&socket, &left);
         let mut ended = capturing::run(args, Purpose { audience, ..purpose }, policy);
         // A view that was not let in by now will not be.
@@ -57,7 +65,7 @@ pub(crate) fn run(
             hand_over(ended);
         }
         over.store(true, Ordering::Release);
-        let shown = view.join().unwrap_or_else(|panic| resume_unwind(panic));
+        let shown = showing.join().unwrap_or_else(|panic| resume_unwind(panic));
         let mut ended = ended?;
         if let Some((feed, serving)) = ended.serving.take() {
             drop(feed);
@@ -87,7 +95,7 @@ impl Drop for Leaving<'_> {
     }
 }
 
-fn show(socket: &Path, over: &AtomicBool, look: Look, sources: Option<&Path>) -> Result<()> {
+fn show(socket: &Path, over: &AtomicBool, View { look, keys, sources }: View<'_>) -> Result<()> {
     let failed = |error: String| Failure::new(ExitStatus::Bug, format!("failed to {error}"));
     let source = ConnectSource::open(socket).map_err(failed)?;
     if over.load(Ordering::Acquire) {
@@ -96,7 +104,7 @@ fn show(socket: &Path, over: &AtomicBool, look: Look, sources: Option<&Path>) ->
     let about = About { name: "this session".to_owned(), ..source.about().clone() };
     let mut session = Session { about, source, over, last: None };
     let held = Held::new().context("failed to hold back what is written to stderr")?;
-    let end = lazymmu_tui::run(&mut session, look, sources);
+    let end = lazymmu_tui::run(&mut session, look, sources, keys);
     drop(held);
     match end {
         // By a signal or by a key: the report follows.

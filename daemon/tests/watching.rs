@@ -19,3 +19,14 @@ fn without_a_terminal_nothing_is_started() {
     );
     assert!(output.stdout.is_empty() && !trace.exists());
 }
+
+#[test]
+fn what_concerns_the_view_is_refused_without_one() {
+    for words in [&["--theme", "mono"][..], &["--ascii"], &["--no-mouse"], &["--keys", "5"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lazymmu"));
+        let output = command.arg("live").args(words).args(["--", "true"]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("there is none without --tui"), "{said}");
+    }
+}

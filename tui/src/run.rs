@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::drive::Driver;
 use crate::keys::Key;
-use crate::source::Source;
+use crate::source::{Kind, Source};
 use crate::state::{Effect, Input, Look};
 use crate::terminal::{Screen, has_panicked};
 use crate::view::draw;
@@ -70,20 +70,26 @@ impl Signals {
     }
 }
 
-/// Shows the source until the user leaves.
+/// Shows the source until the user leaves. The keys are typed first, each when what came of those before is there.
 ///
 /// # Errors
 ///
 /// The terminal cannot be used, or a thread failed.
-pub fn run(source: &mut dyn Source, look: Look, sources: Option<&Path>) -> Result<End, RunError> {
+pub fn run(
+    source: &mut dyn Source,
+    look: Look,
+    sources: Option<&Path>,
+    keys: &[Key],
+) -> Result<End, RunError> {
     if !io::stdout().is_terminal() {
         return Err(RunError::NoTerminal);
     }
     let signals = Signals::new()?;
+    let live = source.about().kind == Kind::Live;
+    let mut screen = Screen::new(look.mouse)?;
     let size = crossterm::terminal::size()?;
-    let mouse = look.mouse;
     let mut driver = Driver::new(source, look, sources, size);
-    let mut screen = Screen::new(mouse)?;
+    let mut keys = keys.iter();
     let mut dirty = true;
     loop {
         if has_panicked() || driver.has_failed() {
@@ -101,11 +107,18 @@ pub fn run(source: &mut dyn Source, look: Look, sources: Option<&Path>) -> Resul
             dirty = true;
         }
         dirty |= driver.poll();
+        let rests = !driver.is_busy() && (live || driver.is_settled());
+        if let Some(key) = rests.then(|| keys.next()).flatten() {
+            if let Some(end) = take(Input::Key(*key), &mut driver, &mut screen, &signals)? {
+                return Ok(end);
+            }
+            dirty = true;
+        }
         if dirty {
             screen.terminal.draw(|frame| draw(&driver.state, frame))?;
             dirty = false;
         }
-        let pause = if driver.is_busy() { SHORT_PAUSE } else { PAUSE };
+        let pause = if driver.is_busy() || keys.len() > 0 { SHORT_PAUSE } else { PAUSE };
         if !poll(pause)? {
             continue;
         }
@@ -113,18 +126,36 @@ pub fn run(source: &mut dyn Source, look: Look, sources: Option<&Path>) -> Resul
         while poll(Duration::ZERO)? {
             let Some(input) = input(&event::read()?) else { continue };
             dirty = true;
-            for effect in driver.input(input) {
-                match effect {
-                    Effect::Quit => return Ok(End::Quit),
-                    Effect::Copy(text) => Screen::copy(&text)?,
-                    Effect::Mouse(on) => screen.set_mouse(on)?,
-                    Effect::Redraw => screen.redraw()?,
-                    Effect::Suspend => screen.suspend(&signals.go_on)?,
-                    Effect::Request(_) | Effect::Select(_) | Effect::Save { .. } | Effect::ReadSource(_) => {}
-                }
+            if let Some(end) = take(input, &mut driver, &mut screen, &signals)? {
+                return Ok(end);
             }
         }
     }
+}
+
+/// Takes in an input, and does to the terminal what comes of it. Returns whether that is the end.
+fn take(
+    input: Input,
+    driver: &mut Driver<'_>,
+    screen: &mut Screen,
+    signals: &Signals,
+) -> io::Result<Option<End>> {
+    for effect in driver.input(input) {
+        match effect {
+            Effect::Quit => return Ok(Some(End::Quit)),
+            Effect::Copy(text) => Screen::copy(&text)?,
+            Effect::Mouse(on) => screen.set_mouse(on)?,
+            Effect::Redraw => {
+                let (width, height) = screen.size()?;
+                screen.redraw()?;
+                // Nothing else comes of that.
+                driver.input(Input::Resize(width, height));
+            }
+            Effect::Suspend => screen.suspend(&signals.go_on)?,
+            Effect::Request(_) | Effect::Select(_) | Effect::Save { .. } | Effect::ReadSource(_) => {}
+        }
+    }
+    Ok(None)
 }
 
 /// Whether something was typed. A signal in between is none.

@@ -7,21 +7,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossterm::cursor::{Hide, Show};
+use crossterm::cursor::{self, Hide, MoveTo, Show};
 use crossterm::event::{DisableMouseCapture, EnableMouseCapture};
 use crossterm::execute;
 use crossterm::terminal::{
-    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size,
 };
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use rustix::process::{Signal, kill_current_process_group};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 /// Whether the terminal is ours at this time.
 static OURS: AtomicBool = AtomicBool::new(false);
 /// Whether a thread panicked while it was.
 static PANICKED: AtomicBool = AtomicBool::new(false);
 static HOOK: Once = Once::new();
+
+/// The columns and rows of a terminal that does not say how large it is.
+const USUAL: (u16, u16) = (80, 24);
 
 /// A process that nobody can stop, such as the first of a machine, goes on after this.
 const STOPPED_BY: Duration = Duration::from_secs(1);
@@ -30,6 +34,8 @@ const STOPPED_BY: Duration = Duration::from_secs(1);
 pub(crate) struct Screen {
     pub(crate) terminal: Terminal<CrosstermBackend<Stdout>>,
     mouse: bool,
+    /// Whether the system did not know its size, so that the terminal was asked.
+    asked: bool,
 }
 
 impl Screen {
@@ -45,9 +51,22 @@ impl Screen {
             }));
         });
         take(mouse)?;
+        let asked = size().and_then(|(columns, rows)| {
+            let unknown = columns == 0 || rows == 0;
+            if unknown { ask_size().map(|()| true) } else { Ok(false) }
+        });
+        let asked = asked.inspect_err(|_| give_back())?;
         let terminal = Terminal::new(CrosstermBackend::new(stdout()));
         let terminal = terminal.inspect_err(|_| give_back())?;
-        Ok(Self { terminal, mouse })
+        Ok(Self { terminal, mouse, asked })
+    }
+
+    /// Asks for the size again where nobody tells when it changes. Returns columns and rows.
+    pub(crate) fn size(&self) -> io::Result<(u16, u16)> {
+        if self.asked {
+            ask_size()?;
+        }
+        size()
     }
 
     /// Switches the mouse on or off.
@@ -101,6 +120,16 @@ impl Drop for Screen {
 /// Whether a thread panicked; what it said is on the terminal.
 pub(crate) fn has_panicked() -> bool {
     PANICKED.load(Ordering::Acquire)
+}
+
+/// The system does not know how large the terminal at the end of a serial line is. The terminal tells how far its cursor can
+/// go, as resize(1) has it; from then on the system knows it, for other programs as well.
+fn ask_size() -> io::Result<()> {
+    execute!(stdout(), MoveTo(u16::MAX - 1, u16::MAX - 1))?;
+    // One that does not answer is waited for two seconds.
+    let (columns, rows) = cursor::position().map_or(USUAL, |(column, row)| (column + 1, row + 1));
+    let size = Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
+    Ok(tcsetwinsize(stdout(), size)?)
 }
 
 fn take(mouse: bool) -> io::Result<()> {

@@ -1,141 +1,86 @@
-//! A daemon as a source: what is shown of it is what is shown of the trace that it saw.
+//! What no daemon of ours does: one that goes away without a word, one of a later version, and who is no daemon. How a real
+//! one is shown is compared with its trace in `daemon/tests/view.rs`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what fails here fails the test")]
-
-mod sample;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lazymmu_protocol as protocol;
-use lazymmu_report::{Finding, SectionTimeline};
-use lazymmu_tui::source::{Answer, ConnectSource, Request, Snapshot, Source};
+use lazymmu_report::batches::Batches;
+use lazymmu_report::{Hooks, Losses, Records, Sections};
+use lazymmu_tui::source::{ConnectSource, Source};
 use lazymmu_tui::{Dump, Look, Theme, dump, script};
+use tempfile::TempDir;
 
-/// All that the daemon has seen.
-#[derive(Clone)]
-struct Seen {
-    snapshot: Arc<Snapshot>,
-    timelines: BTreeMap<String, SectionTimeline>,
+/// Who listens at a socket and says these lines, one after each request.
+struct StandIn {
+    _folder: TempDir,
+    socket: PathBuf,
+    heard: Receiver<String>,
+    said: thread::JoinHandle<UnixStream>,
 }
 
-fn seen() -> Seen {
-    let mut source = sample::source();
-    while !source.snapshot().done {
-        thread::sleep(Duration::from_millis(1));
-    }
-    let snapshot = source.snapshot();
-    let mut timelines = BTreeMap::new();
-    for finding in &snapshot.report.findings {
-        source.request(Request::Section(finding.fingerprint.clone()));
-        let section = loop {
-            if let Some(Answer::Section(section)) = source.answers().pop() {
-                break section.unwrap();
-            }
-            thread::sleep(Duration::from_millis(1));
-        };
-        timelines.insert(finding.fingerprint.clone(), section.timeline.clone());
-    }
-    Seen { snapshot, timelines }
+fn stand_in(lines: &[String]) -> StandIn {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("socket");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let (told, heard) = channel();
+    let lines = lines.to_vec();
+    let said = thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        let mut lines = lines.into_iter();
+        stream.write_all(lines.next().unwrap().as_bytes()).unwrap();
+        let mut requests = BufReader::new(stream.try_clone().unwrap()).lines();
+        for line in lines {
+            let _ = told.send(requests.next().unwrap().unwrap());
+            stream.write_all(line.as_bytes()).unwrap();
+        }
+        stream
+    });
+    StandIn { _folder: folder, socket, heard, said }
 }
 
-fn class(seen: &Seen, finding: &Finding) -> protocol::Class {
-    let last_ns = seen.snapshot.seen[&finding.fingerprint].last_ns;
-    protocol::Class::of(finding, 2.0, finding.example.time_ns, last_ns)
+fn hello() -> String {
+    protocol::Message::Hello(protocol::Hello::client()).line()
 }
 
-fn snapshot(seen: &Seen) -> protocol::Snapshot {
-    let report = &seen.snapshot.report;
+/// A snapshot as a daemon says it that has found one thing, and is a little ahead of us.
+fn snapshot() -> String {
+    let class = concat!(
+        r#"{"id":"0123456789abcdef","rule":"read-someday","severity":"error","title":"something new","#,
+        r#""what":"which this version does not know","state":"latent","count":3,"proven":0,"paths":1,"level":"pte","#,
+        r#""breaks":["strict","later"],"per_second":2.0,"first_ns":5,"last_ns":7,"colour":"blue","#,
+        r#""write":{"function":"do_write","op":"set_pte"},"access":{"function":"do_read","op":"ptep_get"}}"#
+    );
     let status = protocol::Status {
-        time_ns: seen.snapshot.length_ns,
-        verdict: report.verdict.into(),
-        reasons: report.reasons.clone(),
-        rate: protocol::Rate { records: 4139, ..protocol::Rate::default() },
-        records: report.records.clone(),
-        sections: report.sections.clone(),
-        losses: report.losses.clone(),
-        batches: seen.snapshot.batches.clone(),
-        flushed_by: seen.snapshot.causes.clone(),
-        cpus: vec![protocol::Cpu {
-            cpu: 0,
-            mode: protocol::Mode::On,
-            nesting: 1,
-            tasks: 1,
-            pending: 3,
-            lost: 0,
-        }],
-        tasks: vec![protocol::Task {
-            tid: 42,
-            task: Some("lazymmu".to_owned()),
-            cpu: 0,
-            mode: protocol::Mode::On,
-            nesting: 1,
-            paused: 0,
-            pending: 3,
-            opener: Some("copy_pte_range".to_owned()),
-        }],
+        time_ns: 9,
+        verdict: "worse-than-ever".into(),
+        reasons: Vec::new(),
+        rate: protocol::Rate::default(),
+        records: Records::default(),
+        sections: Sections::default(),
+        losses: Losses::default(),
+        batches: Batches::default(),
+        flushed_by: BTreeMap::default(),
+        cpus: Vec::new(),
+        tasks: Vec::new(),
         more_tasks: 0,
         suppressed: 0,
         unnamed: 0,
         clients: 1,
     };
-    let findings = report.findings.iter().map(|finding| class(seen, finding)).collect();
-    protocol::Snapshot { hooks: report.hooks.clone(), status, findings, history: Vec::new() }
-}
-
-/// Answers one client as a daemon does.
-fn serve(stream: UnixStream, seen: &Seen) {
-    let mut writer = stream.try_clone().unwrap();
-    let target = Some(seen.snapshot.report.target.clone());
-    let hello =
-        protocol::Hello { target, addresses: Some(protocol::Addresses::Shown), ..protocol::Hello::client() };
-    let mut say = |message: protocol::Message| writer.write_all(message.line().as_bytes()).is_ok();
-    assert!(say(protocol::Message::Hello(hello)));
-    for line in BufReader::new(stream).lines() {
-        let finding = |id: &String| {
-            seen.snapshot.report.findings.iter().find(|finding| finding.fingerprint == *id).cloned()
-        };
-        let Ok(line) = line else { return };
-        let going_on = match protocol::Request::parse(&line).unwrap() {
-            protocol::Request::Subscribe {} => say(protocol::Message::Snapshot(Box::new(snapshot(seen)))),
-            protocol::Request::Finding(wanted) => {
-                let finding = finding(&wanted.id).unwrap();
-                let class = class(seen, &finding);
-                say(protocol::Message::Finding(Box::new(protocol::Detail { class, finding })))
-            }
-            protocol::Request::Timeline(wanted) => {
-                let section = seen.timelines.get(&wanted.id).cloned();
-                say(protocol::Message::Timeline(Box::new(protocol::Timeline { id: wanted.id, section })))
-            }
-            _ => true,
-        };
-        if !going_on {
-            return;
-        }
-    }
-}
-
-fn listen(socket: &Path, seen: Seen) {
-    let listener = UnixListener::bind(socket).unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            serve(stream.unwrap(), &seen);
-        }
-    });
-}
-
-/// The frame once the details of all findings have come.
-fn of_daemon(socket: &Path, keys: &str) -> String {
-    let mut source = ConnectSource::open(socket).unwrap();
-    while source.snapshot().report.findings.iter().any(|finding| finding.access.stack.is_empty()) {
-        thread::sleep(Duration::from_millis(1));
-    }
-    frame(&mut source, keys)
+    let empty =
+        protocol::Snapshot { hooks: Hooks::default(), status, findings: Vec::new(), history: Vec::new() };
+    let mut line: serde_json::Value =
+        serde_json::from_str(&protocol::Message::Snapshot(Box::new(empty)).line()).unwrap();
+    line["snapshot"]["findings"] = serde_json::Value::Array(vec![serde_json::from_str(class).unwrap()]);
+    format!("{line}\n")
 }
 
 fn frame(source: &mut dyn Source, keys: &str) -> String {
@@ -144,34 +89,16 @@ fn frame(source: &mut dyn Source, keys: &str) -> String {
     dump(source, look, None, &Dump { size: (120, 40), keys: &keys, colour: false }).unwrap()
 }
 
-/// Without the two lines that say where it comes from.
-fn below_the_header(frame: &str) -> Vec<&str> {
-    frame.lines().skip(2).collect()
+fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < Duration::from_mins(1), "waited for {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
-#[test]
-fn a_finding_and_its_section_look_as_in_a_trace() {
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("socket");
-    listen(&socket, seen());
-    for keys in ["<Enter>", "j<Enter>", "3", "j3jjj"] {
-        let (daemon, trace) = (of_daemon(&socket, keys), frame(&mut sample::source(), keys));
-        assert_eq!(below_the_header(&daemon), below_the_header(&trace), "{keys}:\n{daemon}\n{trace}");
-        assert!(daemon.lines().next().unwrap().ends_with("live"), "{daemon}");
-    }
-    let findings = of_daemon(&socket, "");
-    assert!(
-        findings.contains("rmw-pending") && findings.contains("2/s") && findings.contains("4.1k/s"),
-        "{findings}"
-    );
-    let cpus = of_daemon(&socket, "4");
-    assert!(cpus.contains("nothing lost") && cpus.contains("lazymmu/42"), "{cpus}");
-    let hooks = of_daemon(&socket, "5");
-    assert!(hooks.contains("Hooks: 9 of 9 attached") && hooks.contains("dev"), "{hooks}");
-    let moment = of_daemon(&socket, "}");
-    assert!(moment.contains("no past"), "{moment}");
-    let filter = of_daemon(&socket, "fcpu=0<Enter>");
-    assert!(filter.contains("a daemon selects"), "{filter}");
+fn open(socket: &Path) -> ConnectSource {
+    ConnectSource::open(socket).unwrap()
 }
 
 #[test]
@@ -179,29 +106,36 @@ fn who_is_no_daemon_is_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("socket");
     assert!(ConnectSource::open(&socket).err().unwrap().contains("connect to the daemon"));
-    let listener = UnixListener::bind(&socket).unwrap();
-    thread::spawn(move || {
-        listener.accept().unwrap().0.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
-    });
-    assert!(ConnectSource::open(&socket).is_err());
+    let other = stand_in(&["HTTP/1.1 400 Bad Request\r\n\r\n".to_owned()]);
+    assert!(ConnectSource::open(&other.socket).is_err());
 }
 
 #[test]
 fn a_daemon_that_goes_away_is_missed() {
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("socket");
-    let listener = UnixListener::bind(&socket).unwrap();
-    let seen = seen();
-    thread::spawn(move || {
-        let stream = listener.accept().unwrap().0;
-        let end = stream.try_clone().unwrap();
-        thread::spawn(move || serve(stream, &seen));
-        thread::sleep(Duration::from_millis(300));
-        end.shutdown(std::net::Shutdown::Both).unwrap();
-    });
-    let mut source = ConnectSource::open(&socket).unwrap();
-    while !source.snapshot().done {
-        thread::sleep(Duration::from_millis(1));
-    }
-    assert!(frame(&mut source, "").contains("the daemon is gone"));
+    // It is asked for what there is to say of the finding, and says no more.
+    let daemon = stand_in(&[hello(), String::new(), snapshot(), String::new()]);
+    let mut source = open(&daemon.socket);
+    assert!(daemon.heard.recv().unwrap().starts_with(r#"{"hello""#));
+    assert_eq!(daemon.heard.recv().unwrap(), r#"{"subscribe":{}}"#);
+    assert!(daemon.heard.recv().unwrap().starts_with(r#"{"finding""#));
+    assert!(!source.snapshot().done);
+    daemon.said.join().unwrap().shutdown(std::net::Shutdown::Both).unwrap();
+    until("the end", || source.snapshot().done);
+    let shown = frame(&mut source, "");
+    assert!(shown.contains("the daemon is gone") && shown.contains("do_write -> do_read"), "{shown}");
+}
+
+#[test]
+fn what_a_later_version_says_is_shown_as_far_as_it_is_known() {
+    let dropped = protocol::Message::Dropped(protocol::Dropped { count: 12 }).line();
+    let more = format!("{{\"weather\":{{\"sun\":1}}}}\n{dropped}");
+    let daemon = stand_in(&[hello(), String::new(), snapshot(), more]);
+    let mut source = open(&daemon.socket);
+    until("the lines that were missed", || source.snapshot().note.is_some());
+    let shown = frame(&mut source, "");
+    assert!(shown.contains("read-someday") && shown.contains("12 lines"), "{shown}");
+    let hooks = frame(&mut source, "5");
+    assert!(hooks.contains("Verdict so far: inconclusive"), "{hooks}");
+    let finding = frame(&mut source, "<Enter>");
+    assert!(finding.contains("something new"), "{finding}");
 }

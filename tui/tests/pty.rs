@@ -16,13 +16,19 @@ use std::time::{Duration, Instant};
 
 use lazymmu_report::Filter;
 use lazymmu_tui::source::{About, Answer, Request, Snapshot, Source};
-use lazymmu_tui::{End, Look, run};
+use lazymmu_tui::{End, Look, run, script};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcgetwinsize, tcsetwinsize};
 
 /// How long anything may take; machines may be slow.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Where the process finds what is to be typed first.
+const KEYS: &str = "LAZYMMU_TEST_KEYS";
+
+/// By this, a program asks where the cursor is.
+const WHERE: &[u8] = b"\x1b[6n";
 
 /// A source that panics when it is asked for a moment.
 struct Fragile<S>(S);
@@ -53,7 +59,8 @@ impl<S: Source> Source for Fragile<S> {
 #[test]
 #[ignore = "it is the process that the other tests start"]
 fn child() {
-    match run(&mut Fragile(sample::source()), Look::default(), None).unwrap() {
+    let keys = script(&std::env::var(KEYS).unwrap_or_default()).unwrap();
+    match run(&mut Fragile(sample::source()), Look::default(), None, &keys).unwrap() {
         End::Quit => {}
         End::Signal(signal) => std::process::exit(128 + signal),
     }
@@ -70,13 +77,19 @@ struct Terminal {
 
 impl Terminal {
     fn start() -> Self {
+        Self::start_with((24, 80), "")
+    }
+
+    /// As large as the system takes it for, in rows and columns. The screen has 24 rows and 80 columns, and says so if it is
+    /// asked where the cursor is.
+    fn start_with((rows, columns): (u16, u16), keys: &str) -> Self {
         let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&controller).unwrap();
         unlockpt(&controller).unwrap();
         let name = ptsname(&controller, Vec::new()).unwrap();
         let open = || File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
         let device: OwnedFd = open().into();
-        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&device, size).unwrap();
         // setsid makes it a session of its own with this terminal.
         let child = Command::new("setsid")
@@ -85,6 +98,7 @@ impl Terminal {
             .args(["--ignored", "--exact", "child", "--nocapture"])
             .env("TERM", "xterm-256color")
             .env("RUST_BACKTRACE", "0")
+            .env(KEYS, keys)
             .stdin(Stdio::from(open()))
             .stdout(Stdio::from(open()))
             .stderr(Stdio::from(open()))
@@ -96,7 +110,13 @@ impl Terminal {
         thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(count @ 1..) = output.read(&mut bytes) {
-                shown.lock().unwrap().process(&bytes[..count]);
+                let mut shown = shown.lock().unwrap();
+                shown.process(&bytes[..count]);
+                // It comes in one piece: it is written and flushed alone.
+                if bytes[..count].ends_with(WHERE) {
+                    let (row, column) = shown.screen().cursor_position();
+                    write!(output, "\x1b[{};{}R", row + 1, column + 1).unwrap();
+                }
             }
         });
         Self { controller, device, child, screen }
@@ -191,6 +211,34 @@ fn it_takes_the_terminal_follows_its_size_and_gives_it_back() {
     terminal.type_in("M");
     terminal.wait("no mouse", |screen| screen.mouse_protocol_mode() == vt100::MouseProtocolMode::None);
     terminal.type_in("q");
+    assert!(terminal.end().success());
+    terminal.is_given_back();
+}
+
+#[test]
+fn a_terminal_without_a_size_is_asked_for_it() {
+    let mut terminal = Terminal::start_with((0, 0), "");
+    terminal.shows("read-pending");
+    let size = tcgetwinsize(&terminal.device).unwrap();
+    assert_eq!((size.ws_row, size.ws_col), (24, 80));
+    // Nobody tells when it changes; it is asked again when all is drawn anew.
+    terminal.screen.lock().unwrap().screen_mut().set_size(40, 120);
+    terminal.type_in("\x0c\r");
+    terminal.shows(" │ ptep_get of PTE");
+    assert_eq!(tcgetwinsize(&terminal.device).unwrap().ws_col, 120);
+    terminal.type_in("q");
+    assert!(terminal.end().success());
+    terminal.is_given_back();
+}
+
+#[test]
+fn keys_that_were_given_are_typed_first() {
+    let mut terminal = Terminal::start_with((24, 80), "<Enter>3");
+    terminal.shows("[3 Section]");
+    terminal.type_in("1");
+    terminal.shows("[1 Findings]");
+    drop(terminal);
+    let mut terminal = Terminal::start_with((24, 80), "jq");
     assert!(terminal.end().success());
     terminal.is_given_back();
 }

@@ -30,10 +30,6 @@ pub struct TuiArgs {
     #[arg(long, value_name = "WxH", value_parser = parse_size)]
     pub dump_frame: Option<(u16, u16)>,
 
-    /// With --dump-frame: type these keys before, such as `jj<Enter>/copy<Enter>`.
-    #[arg(long, value_name = "SCRIPT", value_parser = parse_keys, requires = "dump_frame")]
-    pub keys: Option<Script>,
-
     #[command(flatten)]
     #[allow(missing_docs)]
     pub filter: FilterArgs,
@@ -43,8 +39,9 @@ pub struct TuiArgs {
     pub suppress: SuppressArgs,
 }
 
-/// How it looks.
-#[derive(Debug, Default, Args)]
+/// How the view looks, and what is typed in it.
+#[derive(Debug, Default, PartialEq, Args)]
+#[command(next_help_heading = "Of the view")]
 pub struct LookArgs {
     /// The settings (TOML; see docs/tui.md); without it, lazymmu/tui.toml in the user's configuration folder, if it is
     /// there.
@@ -62,10 +59,22 @@ pub struct LookArgs {
     /// Leave the mouse to the terminal.
     #[arg(long)]
     pub no_mouse: bool,
+
+    /// Type these keys first, such as `jj<Enter>/copy<Enter>`.
+    #[arg(long, value_name = "SCRIPT", value_parser = parse_keys)]
+    pub keys: Option<Script>,
+}
+
+impl LookArgs {
+    /// The keys to type.
+    #[must_use]
+    pub fn keys(&self) -> &[Key] {
+        self.keys.as_ref().map_or(&[], |script| &script.0)
+    }
 }
 
 /// Keys to type.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Script(pub Vec<Key>);
 
 /// A set of colours.

@@ -9,11 +9,17 @@ use crate::cli::{Color, LiveArgs, LookArgs};
 use crate::policy::{self, Judge, Policy};
 use crate::purpose::{Audience, CommandOutput, Purpose};
 use crate::session::Output;
-use crate::{ExitStatus, Failure, capturing, watching};
+use crate::watching::{self, View};
+use crate::{ExitStatus, Failure, capturing};
 
 pub(super) fn run(args: &LiveArgs, color: Color) -> Result<ExitStatus> {
     if args.tui && !io::stdout().is_terminal() {
         let what = "failed to show the session: stdout is no terminal; without --tui it is reported as text";
+        return Err(Failure::new(ExitStatus::Usage, what).into());
+    }
+    if !args.tui && args.look != LookArgs::default() {
+        let what =
+            "failed to use what concerns the view (--theme, --keys and so on): there is none without --tui";
         return Err(Failure::new(ExitStatus::Usage, what).into());
     }
     let purpose = Purpose {
@@ -30,8 +36,9 @@ pub(super) fn run(args: &LiveArgs, color: Color) -> Result<ExitStatus> {
     let policy = Policy::new(policy::filter(&args.capture.filter, None)?, &args.suppress)?
         .with_baseline(&args.baseline)?;
     let (ended, shown) = if args.tui {
-        let look = tui::look(&LookArgs::default(), color, false)?;
-        watching::run(&args.capture, purpose, &policy, look, args.source.as_deref())?
+        let look = tui::look(&args.look, color, false)?;
+        let view = View { look, keys: args.look.keys(), sources: args.source.as_deref() };
+        watching::run(&args.capture, purpose, &policy, view)?
     } else {
         (capturing::run(&args.capture, purpose, &policy)?, Ok(()))
     };

@@ -42,13 +42,16 @@ fn reader(path: Option<&Path>) -> Result<Reader<Box<dyn Bytes>>> {
 fn show(source: &mut dyn Source, args: &TuiArgs, look: Look, color: Color) -> Result<ExitStatus> {
     let sources = args.source.as_deref();
     if let Some(size) = args.dump_frame {
-        let keys = args.keys.as_ref().map_or(&[][..], |script| &script.0);
-        let dump = Dump { size, keys, colour: Output::style(color) == lazymmu_report::Style::Colour };
+        let dump = Dump {
+            size,
+            keys: args.look.keys(),
+            colour: Output::style(color) == lazymmu_report::Style::Colour,
+        };
         let frame = lazymmu_tui::dump(source, look, sources, &dump).map_err(usage)?;
         Output::print(&frame)?;
         return Ok(ExitStatus::Clean);
     }
-    match lazymmu_tui::run(source, look, sources) {
+    match lazymmu_tui::run(source, look, sources, args.look.keys()) {
         Ok(End::Quit) => Ok(ExitStatus::Clean),
         Ok(End::Signal(signal)) => {
             // As if nobody had caught it: who started this sees how it ended.

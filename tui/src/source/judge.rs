@@ -7,7 +7,7 @@ use lazymmu_report::{Filter, Names, Report, Session};
 use lazymmu_trace::{Damage, Header, Symbols};
 
 use super::causes::Causes;
-use super::hazards::{Log, Moment};
+use super::hazards::{Log, Moments};
 use super::machine::Tracker;
 use super::{Judging, Snapshot, engine};
 
@@ -83,7 +83,7 @@ impl Judge {
     }
 
     /// Where the hazards were.
-    pub(super) fn moments(&self) -> &[Moment] {
+    pub(super) fn moments(&self) -> &Moments {
         self.log.moments()
     }
 

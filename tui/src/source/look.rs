@@ -85,11 +85,7 @@ impl Looker {
         Ok(Self { walk: Walk::new(open()?)? })
     }
 
-    fn moment(
-        &mut self,
-        goal: Goal,
-        moments: impl Fn() -> Arc<Vec<hazards::Moment>>,
-    ) -> Result<Moment, String> {
+    fn moment(&mut self, goal: Goal, moments: impl Fn() -> Arc<hazards::Moments>) -> Result<Moment, String> {
         if self.walk.total == 0 {
             return Err("the trace has no records".to_owned());
         }
@@ -117,17 +113,10 @@ impl Looker {
     }
 
     /// The hazard next to a record.
-    fn hazard(&mut self, from: u64, moments: &[hazards::Moment], next: bool) -> Result<Numbered, String> {
+    fn hazard(&mut self, from: u64, moments: &hazards::Moments, next: bool) -> Result<Numbered, String> {
         let (_, record) = self.walk.record(from)?.ok_or("there is no such record")?;
         let now = Nanos(record.time).since(Nanos(self.walk.start));
-        let found = if next {
-            moments.iter().filter(|moment| moment.time > now).min()
-        } else {
-            moments.iter().filter(|moment| moment.time < now).max()
-        };
-        let side = if next { "after" } else { "before" };
-        let found =
-            found.ok_or_else(|| format!("there is no hazard {side} this, as far as it was judged"))?;
+        let found = moments.next_to(now, next)?;
         let time = self.walk.start.saturating_add(found.time.0);
         let at = self.walk.at(time, |record| record.cpu == found.cpu)?;
         at.ok_or_else(|| "the trace has no such record".to_owned())

@@ -251,7 +251,7 @@ struct Shared {
     /// What its findings were made of, in the same order.
     classes: Arc<Vec<Class>>,
     /// Where the hazards were, as far as it was judged.
-    moments: Arc<Vec<hazards::Moment>>,
+    moments: Arc<hazards::Moments>,
 }
 
 /// The bytes of a trace.

@@ -158,8 +158,8 @@ impl Pass {
     fn show(&self, (snapshot, classes): (Snapshot, Vec<Class>), judge: &Judge) {
         // What takes time is done while nobody has to wait for the lock.
         let (latest, classes) = (Arc::new(snapshot), Arc::new(classes));
-        let known = lock(&self.shared).moments.len();
-        let moments = (known != judge.moments().len()).then(|| Arc::new(judge.moments().to_vec()));
+        let known = lock(&self.shared).moments.count();
+        let moments = (known != judge.moments().count()).then(|| Arc::new(judge.moments().clone()));
         let mut shared = lock(&self.shared);
         if !self.is_over() {
             (shared.latest, shared.classes) = (latest, classes);

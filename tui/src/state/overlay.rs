@@ -25,7 +25,7 @@ impl Prompt {
     pub fn label(self) -> &'static str {
         match self {
             Self::Search => "search: ",
-            Self::Filter => "filter: ",
+            Self::Filter => "filter (empty for all): ",
             Self::Jump => "go to (1.5s, +10ms, 50%, #1234): ",
             Self::Save => "save as (.txt .json .sarif .html ...): ",
         }

@@ -3,7 +3,7 @@
 use lazymmu_hazard::TaskId;
 use ratatui::text::{Line, Span};
 
-use super::text::{cell, cell_right, count, cut, span, time};
+use super::text::{cell, cell_right, count, cut, span, tail, time};
 use super::{Panel, Sheet, Side, batches};
 use crate::source::{Event, Machine, Moment, Told};
 use crate::state::State;
@@ -47,13 +47,18 @@ fn heading(state: &State) -> Line<'static> {
         cell("cpu", 3),
         cell("task", 16),
         cell("operation", 19),
-        cell("entry", 18)
+        cell("entry", entry_width(state))
     );
     Line::from(span(state, Role::Quiet, text))
 }
 
 fn is_wide(state: &State) -> bool {
     state.size.0 >= 110
+}
+
+/// Without the digits that are the same for most, where there is little room.
+fn entry_width(state: &State) -> usize {
+    if is_wide(state) { 18 } else { 8 }
 }
 
 fn row(state: &State, event: &Event, now: bool) -> Line<'static> {
@@ -65,13 +70,14 @@ fn row(state: &State, event: &Event, now: bool) -> Line<'static> {
     };
     let op = if event.count > 1 { format!("{} x{}", event.op, event.count) } else { event.op.to_owned() };
     let entry = event.entry.map_or_else(String::new, |entry| format!("{entry:#x}"));
+    let entry = if is_wide(state) { entry } else { tail(&entry) };
     let mut spans = vec![
         span(state, if event.breaks.is_empty() { Role::Title } else { Role::Bad }, format!("{mark} ")),
         Span::raw(cell_right(&time(event.time_ns), 11)),
         Span::raw(cell(&event.cpu.to_string(), 3)),
         Span::raw(cell(&who(event.task, event.name.as_deref()), 16)),
         span(state, if event.kind == "section" { Role::Title } else { Role::Name }, cell(&op, 19)),
-        Span::raw(cell(&entry, 18)),
+        Span::raw(cell(&entry, entry_width(state))),
     ];
     if is_wide(state) {
         let value = event.value.map_or_else(String::new, |value| format!("{value:#x}"));

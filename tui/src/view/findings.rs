@@ -134,9 +134,12 @@ fn rate(state: &State, finding: &Finding) -> String {
 }
 
 fn functions(finding: &Finding) -> String {
-    match &finding.write {
-        Some(write) => format!("{} -> {}", write.function, finding.access.function),
-        None => finding.access.function.clone(),
+    let access = &finding.access.function;
+    match (&finding.write, &finding.opener) {
+        (Some(write), _) => format!("{} -> {access}", write.function),
+        // A leave mostly has no call stack; it has no name but in brackets then.
+        (None, Some(opener)) if access.starts_with('[') => format!("section of {}", opener.function),
+        (None, _) => access.clone(),
     }
 }
 

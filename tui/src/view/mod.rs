@@ -150,7 +150,7 @@ fn first(cursor: usize, count: usize, height: usize) -> usize {
 fn body(state: &State, sheet: &Sheet, places: &Places, buffer: &mut Buffer) {
     let theme = state.look.theme;
     for (line, y) in sheet.head.iter().zip(places.head.y..) {
-        buffer.set_line(places.head.x, y, line, places.head.width);
+        text::line(buffer, places.head.x, y, line, places.head.width);
     }
     let rows = places.rows;
     if sheet.rows.is_empty() {
@@ -164,7 +164,7 @@ fn body(state: &State, sheet: &Sheet, places: &Places, buffer: &mut Buffer) {
     }
     let shown = sheet.rows.iter().enumerate().skip(places.first);
     for ((number, row), y) in shown.zip(rows.y..rows.bottom()) {
-        buffer.set_line(rows.x + 1, y, row, rows.width - 1);
+        text::line(buffer, rows.x + 1, y, row, rows.width - 1);
         mark(state, row, Rect { x: rows.x + 1, y, width: rows.width - 1, height: 1 }, buffer);
         if number == state.cursor() {
             buffer.set_string(rows.x, y, ">", Style::new());
@@ -179,7 +179,7 @@ fn body(state: &State, sheet: &Sheet, places: &Places, buffer: &mut Buffer) {
         let inner = block.inner(*area);
         block.render(*area, buffer);
         for (line, y) in panel.lines.iter().zip(inner.y..inner.bottom()) {
-            buffer.set_line(inner.x, y, line, inner.width);
+            text::line(buffer, inner.x, y, line, inner.width);
         }
     }
 }

@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Widget};
 
-use super::text::{cell, cut, span, wrap};
+use super::text::{self, cell, cut, span, wrap};
 use crate::action::Group;
 use crate::state::{Overlay, State};
 use crate::theme::Role;
@@ -25,7 +25,7 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
             let inner = window(state, area, area.height, "help", query, buffer);
             let first = (*scroll).min(lines.len().saturating_sub(usize::from(inner.height)));
             for (line, y) in lines.iter().skip(first).zip(inner.y..inner.bottom()) {
-                buffer.set_line(inner.x, y, line, inner.width);
+                text::line(buffer, inner.x, y, line, inner.width);
             }
         }
         Some(Overlay::Palette { query, cursor }) => {
@@ -41,7 +41,7 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
                     span(state, Role::Key, cell(&state.look.keymap.shown(info.action), KEYS)),
                     Span::raw(info.text),
                 ]);
-                buffer.set_line(inner.x, y, &line, inner.width);
+                text::line(buffer, inner.x, y, &line, inner.width);
                 if chosen {
                     buffer.set_style(Rect { y, height: 1, ..inner }, state.look.theme.style(Role::Cursor));
                 }

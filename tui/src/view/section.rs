@@ -4,7 +4,7 @@ use lazymmu_hazard::Waiting;
 use lazymmu_report::{SectionTimeline, Step};
 use ratatui::text::{Line, Span};
 
-use super::text::{cell, cell_right, count, cut, span};
+use super::text::{cell, cell_right, count, counted, cut, span, tail};
 use super::{Panel, Sheet, Side, lanes};
 use crate::state::State;
 use crate::theme::Role;
@@ -166,13 +166,6 @@ impl Table {
     }
 }
 
-/// The end of an address, which tells entries of one table apart.
-fn tail(entry: &str) -> String {
-    let digits = entry.strip_prefix("0x").unwrap_or(entry);
-    let from = digits.len().saturating_sub(6);
-    if digits.is_empty() { String::new() } else { format!("…{}", &digits[from..]) }
-}
-
 fn place(step: &Step, owner: u32) -> String {
     let who = if step.tid == owner { String::new() } else { format!("[task {}] ", step.tid) };
     let context = if step.context == "task" { String::new() } else { format!("[{}] ", step.context) };
@@ -209,7 +202,11 @@ fn queue(state: &State, side: Side) -> Panel {
         lines.push(Line::from(span(state, role, cut(&text, width))));
     }
     let (entries, writes) = (step.waiting_entries, step.waiting.len());
-    let title = format!("queue after this step: {entries} entries in {writes} writes, latest first");
+    let title = format!(
+        "queue after this step: {} in {}, latest first",
+        counted(entries as u64, "entry", "entries"),
+        counted(writes as u64, "write", "writes")
+    );
     Panel { title: cut(&title, width.saturating_sub(2)), lines, side }
 }
 

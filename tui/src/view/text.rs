@@ -1,7 +1,7 @@
 //! Pieces of text: numbers and times for people, cutting and filling, and what to draw where there is only ASCII.
 
 use ratatui::buffer::Buffer;
-use ratatui::text::Span;
+use ratatui::text::{Line, Span};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::state::State;
@@ -91,6 +91,18 @@ pub(super) fn count(number: u64) -> String {
     text
 }
 
+/// So many of something.
+pub(super) fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
+/// The end of an address, which tells entries of one table apart.
+pub(super) fn tail(entry: &str) -> String {
+    let digits = entry.strip_prefix("0x").unwrap_or(entry);
+    let from = digits.len().saturating_sub(6);
+    if digits.is_empty() { String::new() } else { format!("…{}", &digits[from..]) }
+}
+
 /// A number in few columns.
 pub(super) fn short(number: f64) -> String {
     let (scaled, unit) = match number {
@@ -138,6 +150,16 @@ fn ascii(c: char) -> char {
         '█' => '#',
         '·' => '.',
         _ => '?',
+    }
+}
+
+/// Draws a line, and shows that it is cut where there is no room for all of it.
+pub(super) fn line(buffer: &mut Buffer, x: u16, y: u16, line: &Line<'_>, most: u16) {
+    buffer.set_line(x, y, line, most);
+    if line.width() > usize::from(most)
+        && let Some(last) = most.checked_sub(1).and_then(|last| buffer.cell_mut((x + last, y)))
+    {
+        last.set_char('…');
     }
 }
 
