@@ -13,6 +13,7 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/vmalloc.h>
+#include <asm/tlbflush.h>
 
 #include "hazards.h"
 
@@ -104,10 +105,11 @@ static const struct hazard of_tests[] = {
 	{}
 };
 
-/* Modules are not given every function, but each has an address where a probe would go. */
-static void *function(const char *name)
+#ifdef MODULE
+/* Modules are not given that function, but it has an address where a probe would go. */
+static void *find_flush_tlb(void)
 {
-	struct kprobe probe = { .symbol_name = name };
+	struct kprobe probe = { .symbol_name = "flush_tlb_kernel_range" };
 	void *found;
 
 	if (register_kprobe(&probe))
@@ -116,6 +118,13 @@ static void *function(const char *name)
 	unregister_kprobe(&probe);
 	return found;
 }
+#else
+/* In the kernel itself nothing is probed while it boots: until something is asked for, the kernel is as any other. */
+static void *find_flush_tlb(void)
+{
+	return flush_tlb_kernel_range;
+}
+#endif
 
 static int __init hazards_init(void)
 {
@@ -126,7 +135,7 @@ static int __init hazards_init(void)
 		return -ENOMEM;
 	own.address = (unsigned long)page;
 	own.entry = lookup_address(own.address, &level);
-	own.flush_tlb = function("flush_tlb_kernel_range");
+	own.flush_tlb = find_flush_tlb();
 	if (!own.entry || level != PG_LEVEL_4K || !own.flush_tlb) {
 		vfree(page);
 		return -EOPNOTSUPP;

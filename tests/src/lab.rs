@@ -20,10 +20,6 @@ pub enum Series {
     V7Kasan,
     /// 7.x without the drop-in.
     V7Bare,
-    /// 7.x with what commits hazards.
-    V7Hazards,
-    /// 6.12 with what commits hazards.
-    V6_12Hazards,
 }
 
 impl Series {
@@ -33,8 +29,6 @@ impl Series {
             Series::V6_12 => "LAZYMMU_VM_KERNEL_6_12",
             Series::V7Kasan => "LAZYMMU_VM_KERNEL_7_KASAN",
             Series::V7Bare => "LAZYMMU_VM_KERNEL_7_BARE",
-            Series::V7Hazards => "LAZYMMU_VM_KERNEL_7_HAZARDS",
-            Series::V6_12Hazards => "LAZYMMU_VM_KERNEL_6_12_HAZARDS",
         }
     }
 }

@@ -111,7 +111,7 @@ fn remap_pfn() {
 }
 
 /// Those that would change this machine's settings or read its device memory, and so run in machines of their own only.
-const ONLY_IN_MACHINES: [&str; 4] = ["swap", "swap-private-file", "lru-gen", "ioremap"];
+const ONLY_IN_MACHINES: [&str; 5] = ["swap", "swap-private-file", "lru-gen", "ksm", "ioremap"];
 
 #[test]
 fn every_workload_is_tested() {

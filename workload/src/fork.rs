@@ -26,15 +26,25 @@ pub(crate) fn mark(page: usize) -> u64 {
 
 /// The first page that does not hold its mark.
 pub(crate) fn wrong_page(region: &Region) -> Option<usize> {
-    (0..region.pages()).find(|page| region.read(*page) != mark(*page))
+    wrong_page_of(region, mark)
+}
+
+/// The first page that does not hold what it should.
+pub(crate) fn wrong_page_of(region: &Region, data: fn(usize) -> u64) -> Option<usize> {
+    (0..region.pages()).find(|page| region.read(*page) != data(*page))
 }
 
 /// Forks; the child checks every page and overwrites it, then the parent checks that its own is untouched.
 pub(crate) fn check_both(region: &mut Region) -> Result<(), Error> {
+    check_both_of(region, mark)
+}
+
+/// The same with other data in the pages.
+pub(crate) fn check_both_of(region: &mut Region, data: fn(usize) -> u64) -> Result<(), Error> {
     let pages = region.pages();
     let attempt = || format!("fork a process with {pages} pages");
     let child = sys::in_child(|| {
-        let right = wrong_page(region).is_none();
+        let right = wrong_page_of(region, data).is_none();
         for page in 0..pages {
             region.write(page, 0);
         }
@@ -43,7 +53,7 @@ pub(crate) fn check_both(region: &mut Region) -> Result<(), Error> {
     if !child.attempt(attempt)? {
         return Err(Error::no_effect(attempt(), "the child saw other data than the parent wrote"));
     }
-    match wrong_page(region) {
+    match wrong_page_of(region, data) {
         Some(page) => Err(Error::no_effect(
             attempt(),
             format!("page {page} of the parent changed when the child wrote to its copy"),

@@ -22,6 +22,7 @@ mod generations;
 mod hazards;
 mod huge;
 mod kernel_map;
+mod ksm;
 mod migrate;
 mod procfs;
 mod range;
@@ -170,6 +171,14 @@ const WORKLOADS: &[Workload] = &[
         needs: "root, a kernel built with CONFIG_LRU_GEN and CONFIG_DEBUG_FS, and swap space or CONFIG_ZRAM",
         alone: true,
         run: generations::run,
+    },
+    Workload {
+        name: "ksm",
+        what: "has the kernel merge pages with the same data, then forks, protects, unmerges and unmaps them \
+               (copy_pte_range, change_pte_range, zap_pte_range, on entries of merged pages)",
+        needs: "root, and a kernel from 5.19 on, built with CONFIG_KSM",
+        alone: true,
+        run: ksm::run,
     },
     Workload {
         name: "userfaultfd-move",

@@ -14,28 +14,6 @@ fn gate(series: Series, arguments: &[&str]) -> Said {
     run_binary(&mut command).unwrap()
 }
 
-#[test]
-fn a_hazard_fails_until_it_is_known() {
-    let directory = tempfile::tempdir().unwrap();
-    let known = directory.path().join("known.toml");
-    let known = known.to_str().unwrap();
-    let run = |more: &[&str]| {
-        let arguments = [&["--workload", "fork-exclusive", "--format", "json"], more].concat();
-        gate(Series::V7, &arguments)
-    };
-    let said = run(&[]);
-    assert_eq!(said.code, Some(1), "{}", said.stderr);
-    let report = said.report().unwrap();
-    for rule in ["read-pending", "rmw-pending"] {
-        assert_eq!(report.findings(rule).len(), 1, "{rule}");
-    }
-    let said = run(&["--baseline", known, "--update-baseline"]);
-    assert_eq!(said.code, Some(0), "{}", said.stderr);
-    assert!(std::fs::read_to_string(known).unwrap().contains("read-pending"));
-    let said = run(&["--baseline", known]);
-    assert_eq!(said.code, Some(0), "{}", said.stderr);
-}
-
 /// On a kernel without the drop-in, with nothing but its vmlinux.
 pub(crate) fn a_plan_is_made_of_the_vmlinux(series: Series) {
     let lab = Lab::open().unwrap_or_else(|error| panic!("{error}"));

@@ -2,9 +2,9 @@
 //! twin. The first has to be found, the second to be passed over. What cannot be found has its reason here.
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use lazymmu_tests::{Report, Series, step_output};
-use lazymmu_vm::StepStatus;
 use serde_json::Value;
 
 use crate::shared::{PROBE_PLAN, Plan, Run, Runs, lazymmu};
@@ -12,6 +12,7 @@ use crate::sites::recall::without_the_drop_in;
 
 static BARE: Runs = Runs::new();
 static XEN: Runs = Runs::new();
+static REPORTS: [OnceLock<Report>; On::ALL.len()] = [const { OnceLock::new() }; On::ALL.len()];
 
 /// Where the hazards are committed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,18 +42,25 @@ impl On {
     /// One boot, in which everything is done while a recording goes on; on 7.x once more while another does.
     fn run(self) -> &'static Run {
         match self {
-            On::V7 | On::V7ByPlan => BARE.get(Series::V7Hazards, || {
+            On::V7 | On::V7ByPlan => BARE.get(Series::V7, || {
                 let by_plan = committed(&["--plan", PROBE_PLAN, "-o", "/out/by-plan.lmt"]);
-                sane(plan().with_probe_plan(without_the_drop_in).run_as("by-plan", by_plan))
+                plan().with_probe_plan(without_the_drop_in).run_as("by-plan", by_plan)
             }),
-            On::V6_12 => BARE.get(Series::V6_12Hazards, || sane(plan())),
-            On::Xen => XEN.get(Series::V6_12Hazards, || sane(plan().under_xen())),
+            On::V6_12 => BARE.get(Series::V6_12, plan),
+            On::Xen => XEN.get(Series::V6_12, || plan().under_xen()),
         }
     }
 
     /// The step that committed them, and its trace.
     fn step(self) -> (&'static str, &'static str) {
         if self == On::V7ByPlan { ("by-plan", "by-plan.lmt") } else { ("record", "hazards.lmt") }
+    }
+
+    /// What was found by that trace.
+    fn report(self) -> &'static Report {
+        REPORTS[self as usize].get_or_init(|| {
+            self.run().replay(self.step().1).report().unwrap_or_else(|error| panic!("{error}"))
+        })
     }
 
     /// Why a hazard is not found here, if it cannot be.
@@ -72,22 +80,17 @@ impl On {
     }
 }
 
-/// `record` with these arguments, of every hazard and every twin.
+/// `record` with these arguments, of every hazard and every twin. What comes at the end shows that the kernel is as it was.
 fn committed(record: &[&str]) -> lazymmu_vm::Command {
     let hazards = lazymmu_workload::hazards().iter();
     let names: Vec<String> =
         hazards.flat_map(|hazard| [format!("hazard:{}", hazard.rule), twin(hazard.rule)]).collect();
     let before = ["record"].into_iter().chain(record.iter().copied()).chain(["--", "workload", "run"]);
-    lazymmu(before.chain(names.iter().map(String::as_str)))
+    lazymmu(before.chain(names.iter().map(String::as_str)).chain(["fork"]))
 }
 
 fn plan() -> Plan {
     Plan::new().on_cpus(2).run_as("record", committed(&["-o", "/out/hazards.lmt"]))
-}
-
-/// What comes at the end shows that the kernel is as it was.
-fn sane(plan: Plan) -> Plan {
-    plan.run_as("fork", lazymmu(["live", "--format", "json", "--", "workload", "run", "fork"]))
 }
 
 fn twin(rule: &str) -> String {
@@ -127,20 +130,19 @@ fn rule_of(finding: &Value) -> String {
 
 fn cell(on: On, rule: &str) -> Cell {
     let run = on.run();
-    let (step, trace) = on.step();
-    let step = run.step(step);
+    let step = run.step(on.step().0);
     let said = String::from_utf8_lossy(&step.stdout);
     let ran = |name: &str| said.lines().any(|line| line.starts_with(&format!("{name}: done")));
-    let report = run.replay(trace).report().unwrap_or_else(|error| panic!("{error}"));
+    let report = on.report();
     let (commit, avoid) = (function("commit", rule), function("avoid", rule));
     let (found, besides): (Vec<_>, Vec<_>) =
-        findings_in(&report, &commit).partition(|finding| finding["rule"] == rule);
+        findings_in(report, &commit).partition(|finding| finding["rule"] == rule);
     Cell {
         committed: ran(&format!("hazard:{rule}")),
         found: found.into_iter().cloned().collect(),
         besides: besides.into_iter().map(rule_of).collect(),
         twin: ran(&twin(rule)),
-        twin_found: findings_in(&report, &avoid).map(rule_of).collect(),
+        twin_found: findings_in(report, &avoid).map(rule_of).collect(),
     }
 }
 
@@ -198,8 +200,9 @@ pub(crate) fn the_kernel_is_sane_afterwards(on: On) {
     let run = on.run();
     let complaints: Vec<&str> = run.finished.complaints().collect();
     assert!(complaints.is_empty(), "{complaints:#?}");
-    let step = run.step("fork");
-    assert_eq!(step.status, StepStatus::Exit(0), "{}", step_output(step));
+    let step = run.step(on.step().0);
+    let worked = String::from_utf8_lossy(&step.stdout).contains("\nfork: ");
+    assert!(worked, "{}", step_output(step));
 }
 
 /// Every rule is in the table.

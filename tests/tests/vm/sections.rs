@@ -16,7 +16,7 @@ static RUNS: Runs = Runs::new();
 /// A workload's name, its trace, and the functions that must open or pause sections meanwhile.
 type Expected = (&'static str, &'static str, &'static [&'static str]);
 
-const WORKLOADS: [Expected; 17] = [
+const WORKLOADS: [Expected; 18] = [
     ("fork-exclusive", "/out/fork-exclusive.lmt", &["copy_pte_range"]),
     ("fork", "/out/fork.lmt", &["copy_pte_range"]),
     ("mprotect", "/out/mprotect.lmt", &["change_pte_range"]),
@@ -44,6 +44,7 @@ const WORKLOADS: [Expected; 17] = [
         ],
     ),
     ("lru-gen", "/out/lru-gen.lmt", &["walk_pte_range", "walk_pmd_range_locked", "lru_gen_look_around"]),
+    ("ksm", "/out/ksm.lmt", &["copy_pte_range", "change_pte_range", "zap_pte_range"]),
     ("userfaultfd-move", "/out/userfaultfd-move.lmt", &["move_present_ptes"]),
     ("pagemap-scan", "/out/pagemap-scan.lmt", &["pagemap_scan_pmd_entry"]),
     ("migrate-device", "/out/migrate-device.lmt", &["migrate_vma_collect_pmd", "copy_pte_range"]),

@@ -16,12 +16,12 @@ pub(crate) struct Run {
 
 /// A place for the runs of one kind, one for each series.
 pub(crate) struct Runs {
-    cells: [OnceLock<Result<Run, String>>; 6],
+    cells: [OnceLock<Result<Run, String>>; 4],
 }
 
 impl Runs {
     pub(crate) const fn new() -> Self {
-        Self { cells: [const { OnceLock::new() }; 6] }
+        Self { cells: [const { OnceLock::new() }; 4] }
     }
 
     /// The run on that series, done now if no test has needed it before.

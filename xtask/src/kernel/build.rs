@@ -44,6 +44,8 @@ pub(crate) struct Options {
     pub(crate) jobs: usize,
     /// Look for a newer source package.
     pub(crate) refresh: bool,
+    /// Have kernel/hazards in it, if it is somebody's own tree. The usual kernel of a series always has.
+    pub(crate) hazards: bool,
 }
 
 /// A kernel of a series.
@@ -57,7 +59,9 @@ pub(crate) fn series(
     let dropin = Dropin::load()?;
     let label = package.label();
     let compiler = Compiler::find(variant)?;
-    let key = key(&dropin, &compiler, variant, &label)?;
+    // The tests want them, and they do nothing until they are asked to.
+    let hazards = variant == Variant::Plain;
+    let key = key(&dropin, &compiler, (variant, hazards), &label)?;
     let name = format!("{}{}-{key}", package.version.replace([':', '/'], "-"), variant.suffix());
     let shown = format!("{}{}", series.name(), variant.suffix());
     eprintln!("kernel {shown}: {} {}", package.name, package.version);
@@ -72,8 +76,9 @@ pub(crate) fn series(
     let tree = Tree::open(&source::unpack(store, series, &package)?)?;
     apply::apply(&tree, &dropin)?;
     let source = format!("{} {}", package.name, package.version);
-    let label = label + variant.objects().suffix();
-    Build { store, tree: &tree, label: &label, variant, jobs: options.jobs }.run(&name, source, compiler, key)
+    let label = label + variant.suffix();
+    let build = Build { store, tree: &tree, label: &label, variant, hazards, jobs: options.jobs };
+    build.run(&name, source, compiler, key)
 }
 
 /// The kernel of somebody's own tree, which gets the drop-in.
@@ -97,7 +102,8 @@ pub(crate) fn tree(
     }
     let label = format!("tree-{}", hex(&Sha256::digest(tree.root.as_os_str().as_encoded_bytes())[..8]));
     let compiler = Compiler::find(variant)?;
-    let key = key(&dropin, &compiler, variant, &state_of(&tree)?)?;
+    let hazards = options.hazards;
+    let key = key(&dropin, &compiler, (variant, hazards), &state_of(&tree)?)?;
     let name = format!("{label}{}-{key}", variant.suffix());
     if let Some(built) = store.built(&name) {
         return Ok(built);
@@ -107,8 +113,9 @@ pub(crate) fn tree(
         return Ok(built);
     }
     let source = tree.root.display().to_string();
-    let label = label + variant.objects().suffix();
-    Build { store, tree: &tree, label: &label, variant, jobs: options.jobs }.run(&name, source, compiler, key)
+    let label = label + variant.suffix();
+    let build = Build { store, tree: &tree, label: &label, variant, hazards, jobs: options.jobs };
+    build.run(&name, source, compiler, key)
 }
 
 /// One build under its lock.
@@ -117,6 +124,7 @@ struct Build<'a> {
     tree: &'a Tree,
     label: &'a str,
     variant: Variant,
+    hazards: bool,
     jobs: usize,
 }
 
@@ -128,10 +136,7 @@ impl Build<'_> {
         fs::write(&log, "").with_context(|| format!("failed to write {}", log.display()))?;
         eprintln!("building Linux {} (minutes, the first time); log: {}", self.tree.version, log.display());
         self.configure(&objects, &compiler)?;
-        let _added = match self.variant {
-            Variant::Hazards => Some(hazards::Added::to(self.tree)?),
-            _ => None,
-        };
+        let _added = if self.hazards { Some(hazards::Added::to(self.tree)?) } else { None };
         self.make(&objects, &compiler, &["bzImage"])?;
 
         let files = self.store.scratch(self.label)?;
@@ -178,7 +183,7 @@ impl Build<'_> {
         make.arg(format!("O={}", objects.display())).arg(format!("-j{}", self.jobs));
         make.arg(format!("CC={}", compiler.program));
         make.arg(format!("KCFLAGS={maps}")).arg(format!("KAFLAGS={maps}"));
-        if self.variant == Variant::Hazards {
+        if self.hazards {
             make.arg(hazards::SWITCH);
         }
         make.args(targets);
@@ -274,8 +279,13 @@ impl Compiler {
     }
 }
 
-/// Hash of everything that goes into a build.
-fn key(dropin: &Dropin, compiler: &Compiler, variant: Variant, source: &str) -> Result<String> {
+/// Hash of everything that goes into a build: of a variant, with or without what commits hazards.
+fn key(
+    dropin: &Dropin,
+    compiler: &Compiler,
+    (variant, hazards): (Variant, bool),
+    source: &str,
+) -> Result<String> {
     let mut hash = Sha256::new();
     let mut add = |part: &str| {
         hash.update((part.len() as u64).to_le_bytes());
@@ -292,7 +302,7 @@ fn key(dropin: &Dropin, compiler: &Compiler, variant: Variant, source: &str) -> 
     for fragment in dropin::all_fragments(variant) {
         add(&dropin::read(&fragment)?);
     }
-    if variant == Variant::Hazards {
+    if hazards {
         for source in hazards::sources()? {
             add(&dropin::read(&source)?);
         }
@@ -371,15 +381,16 @@ mod tests {
             tools: String::new(),
         };
         let key = |text: &str, version: &str, source: &str| {
-            key(&dropin(text), &compiler(version), Variant::Plain, source).unwrap()
+            key(&dropin(text), &compiler(version), (Variant::Plain, false), source).unwrap()
         };
         let first = key("a", "gcc 12", "linux_1");
         assert_eq!(first, key("a", "gcc 12", "linux_1"));
         let others =
             [key("b", "gcc 12", "linux_1"), key("a", "gcc 13", "linux_1"), key("a", "gcc 12", "linux_2")];
         assert!(!others.contains(&first), "{others:?}");
-        let kasan = super::key(&dropin("a"), &compiler("gcc 12"), Variant::Kasan, "linux_1").unwrap();
-        assert_ne!(kasan, first);
+        for other in [(Variant::Kasan, false), (Variant::Plain, true)] {
+            assert_ne!(super::key(&dropin("a"), &compiler("gcc 12"), other, "linux_1").unwrap(), first);
+        }
     }
 
     #[test]
@@ -401,9 +412,8 @@ mod tests {
         fs::write(directory.path().join("Makefile"), "VERSION = 7\nPATCHLEVEL = 2\n").unwrap();
         fs::write(directory.path().join(".config"), "").unwrap();
         let store = Store::open_in(&directory.path().join("cache")).unwrap();
-        let refusal = tree(&store, directory.path(), Variant::Plain, Options { jobs: 1, refresh: false })
-            .unwrap_err()
-            .to_string();
+        let options = Options { jobs: 1, refresh: false, hazards: false };
+        let refusal = tree(&store, directory.path(), Variant::Plain, options).unwrap_err().to_string();
         assert!(refusal.contains("make mrproper"), "{refusal}");
     }
 

@@ -1,7 +1,7 @@
 //! Puts `kernel/hazards/` into a tree for as long as a kernel is built with it.
 //!
-//! All variants are built of one tree, so nothing of it may stay there. Should it, it does nothing: the line in the
-//! makefile asks for a word that only this variant's build says.
+//! All variants are built of one tree, and most without it, so nothing of it may stay there. Should it, it does nothing:
+//! the line in the makefile asks for a word that only builds with it say.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;

@@ -67,6 +67,9 @@ pub(crate) struct BuildArgs {
     /// Which kernel of it
     #[arg(long, value_enum, default_value_t)]
     variant: Variant,
+    /// Put kernel/hazards into this tree's kernel, as those of a series have it: it commits hazards on demand
+    #[arg(long, requires = "tree")]
+    hazards: bool,
     /// Look for a newer source package instead of the one taken the last time
     #[arg(long, requires = "series")]
     refresh: bool,
@@ -80,7 +83,8 @@ pub(crate) fn run(command: Command) -> Result<()> {
     match command {
         Command::Build(args) => {
             let store = Store::open()?;
-            let options = build::Options { jobs: args.jobs.unwrap_or_else(cpus), refresh: args.refresh };
+            let jobs = args.jobs.unwrap_or_else(cpus);
+            let options = build::Options { jobs, refresh: args.refresh, hazards: args.hazards };
             let built = match (args.series, args.tree) {
                 (Some(series), _) => build::series(&store, series, args.variant, options)?,
                 (None, Some(tree)) => build::tree(&store, &tree, args.variant, options)?,
@@ -121,7 +125,8 @@ pub(crate) fn run(command: Command) -> Result<()> {
 
 /// A kernel of a series, from the cache, or built now.
 pub(crate) fn ensure(series: Series, variant: Variant) -> Result<BuiltKernel> {
-    build::series(&Store::open()?, series, variant, build::Options { jobs: cpus(), refresh: false })
+    let options = build::Options { jobs: cpus(), refresh: false, hazards: false };
+    build::series(&Store::open()?, series, variant, options)
 }
 
 /// The functions of a series' kernel that open or pause a section.

@@ -25,8 +25,6 @@ pub(crate) enum Variant {
     Clang,
     /// Without the hooks, to be compared with
     Bare,
-    /// With kernel/hazards, which commits hazards on demand
-    Hazards,
 }
 
 impl Variant {
@@ -37,28 +35,22 @@ impl Variant {
             Self::Kasan => "-kasan",
             Self::Clang => "-clang",
             Self::Bare => "-bare",
-            Self::Hazards => "-hazards",
         }
     }
 
     /// The fragment that goes on top of the usual ones.
     pub(crate) fn fragment(self) -> Option<&'static str> {
         match self {
-            Self::Plain | Self::Clang | Self::Hazards => None,
+            Self::Plain | Self::Clang => None,
             Self::Kasan => Some("config-kasan.fragment"),
             Self::Bare => Some("config-bare.fragment"),
         }
     }
 
-    /// The variant whose objects it shares, so that only what is added is compiled.
-    pub(crate) fn objects(self) -> Self {
-        if self == Self::Hazards { Self::Plain } else { self }
-    }
-
     /// The compiler for the kernel; what runs on the host while it is built is always compiled by gcc.
     pub(crate) fn compiler(self) -> Result<String> {
         match self {
-            Self::Plain | Self::Kasan | Self::Bare | Self::Hazards => Ok("gcc".to_owned()),
+            Self::Plain | Self::Kasan | Self::Bare => Ok("gcc".to_owned()),
             Self::Clang => newest_clang(&|name| source::which(name).is_some()).with_context(|| {
                 format!(
                     "failed to find a clang from {OLDEST_CLANG} on; on Debian: `apt-get install \

@@ -24,31 +24,36 @@ const SERIES: [Tested; 2] = [
             "stacks_of_7::",
             "suspects_of_7::",
             "daemon_of_7::",
+            "matrix_7::",
+            "gate_truth_7::",
+            "gate_deaths_7::",
         ],
     ),
     (
         Series::V6_12,
         Variant::Plain,
         "LAZYMMU_VM_KERNEL_6_12",
-        &["series_6_12::", "suspects_of_6_12::", "suspects_under_xen::"],
+        &[
+            "series_6_12::",
+            "sites_of_6_12::",
+            "suspects_of_6_12::",
+            "suspects_under_xen::",
+            "matrix_6_12::",
+            "matrix_xen::",
+            "matrix_all_xen::",
+        ],
     ),
 ];
 
 /// Those that take minutes to build, and are built only for who asks for all.
-const VARIANTS: [Tested; 4] = [
+const VARIANTS: [Tested; 2] = [
     (Series::V7, Variant::Kasan, "LAZYMMU_VM_KERNEL_7_KASAN", &["sections_of_kasan::"]),
     (Series::V7, Variant::Bare, "LAZYMMU_VM_KERNEL_7_BARE", &["bare_7::"]),
-    (Series::V7, Variant::Hazards, "LAZYMMU_VM_KERNEL_7_HAZARDS", &["matrix_7::", "gate_truth_7::"]),
-    (
-        Series::V6_12,
-        Variant::Hazards,
-        "LAZYMMU_VM_KERNEL_6_12_HAZARDS",
-        &["matrix_6_12::", "matrix_xen::", "matrix_all::"],
-    ),
 ];
 
 /// The modules of tests that are run only for who asks for all, though they need nothing of their own.
-const LONG: [&str; 3] = ["suspects_of_6_12::", "suspects_under_xen::", "daemon_often_of_7::"];
+const LONG: [&str; 4] =
+    ["suspects_of_6_12::", "suspects_under_xen::", "daemon_often_of_7::", "gate_deaths_7::"];
 
 /// The variable with the list of functions that open sections.
 const SECTIONS: &str = "LAZYMMU_VM_SECTIONS_7";
@@ -101,7 +106,7 @@ pub(super) fn run(tally: &mut Tally, variants: bool) {
             skip(tally, &mut cargo, module, "it takes a kernel of its own; --vm all builds it");
         }
         for module in LONG {
-            skip(tally, &mut cargo, module, "it takes a minute or two; --vm all has it");
+            skip(tally, &mut cargo, module, "it takes half a minute or more; --vm all has it");
         }
     }
     if let Some(list) = tally.check("list of sections", section_list) {
@@ -148,14 +153,14 @@ pub(crate) fn matrix() -> Result<ExitCode> {
     let binaries = Binaries::build()?;
     let mut cargo = tests();
     cargo.env("LAZYMMU_VM_GUEST", binaries.directory());
-    for (series, variant, variable, _) in VARIANTS.iter().filter(|tested| tested.1 == Variant::Hazards) {
-        let kernel = kernel::ensure(*series, *variant)?;
+    for (series, variant, variable, _) in SERIES {
+        let kernel = kernel::ensure(series, variant)?;
         cargo.env("LAZYMMU_VM_ACCELERATOR", accelerator(&kernel, &binaries)?).env(variable, kernel.directory);
     }
     if let Some(hypervisor) = xen::find()? {
         cargo.env("LAZYMMU_VM_XEN", hypervisor);
     }
-    cargo.args(["--", "--nocapture", "--test-threads", "1", "matrix_all::"]);
+    cargo.args(["--", "--nocapture", "--test-threads", "1", "matrix_all_xen::"]);
     let status = cargo.status()?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
