@@ -1,6 +1,7 @@
 //! What a test does with daemons inside a guest, where nothing else could talk to them: `serve` lets clients see what a
-//! workload does, `live` leaves the views of sessions, `kill N` kills daemons at random moments. Each prints a line of JSON
-//! with what it saw; that it is as it should be is for the test to say.
+//! workload does, `live` leaves the views of sessions, `kill N` kills daemons at random moments. `lookups COMMAND` runs a
+//! command beside a task that keeps the kernel from running programs at kprobes. Each prints a line of JSON with what it saw;
+//! that it is as it should be is for the test to say.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what fails here fails the test")]
@@ -40,9 +41,30 @@ fn main() {
         ["look"] => look(),
         ["live"] => live(),
         ["kill", times] => kill(times.parse().unwrap()),
-        _ => panic!("serve, look, live or kill N"),
+        ["lookups", program, ref arguments @ ..] => lookups(program, arguments),
+        _ => panic!("serve, look, live, kill N or lookups COMMAND"),
     };
     println!("{seen}");
+}
+
+/// How many words a value has that is looked up: to copy it takes most of what a look-up takes.
+const WORDS: usize = 1 << 14;
+
+/// Runs a command beside a task that looks a value of a map up again and again. While the kernel copies it, it runs no
+/// programs at kprobes on that CPU (`bpf_disable_instrumentation` in kernel/bpf/syscall.c, 6.1 to 7.2): for whoever comes in
+/// between, neither.
+fn lookups(program: &str, arguments: &[&str]) -> Value {
+    let mut command = Command::new(program).args(arguments).stdout(Stdio::null()).spawn().unwrap();
+    let map = aya::maps::Array::<aya::maps::MapData, [u64; WORDS]>::create(1, 0).unwrap();
+    let mut times = 0_u64;
+    let status = loop {
+        map.get(&0, 0).unwrap();
+        times += 1;
+        if let Some(status) = command.try_wait().unwrap() {
+            break status;
+        }
+    };
+    json!({ "lookups": times, "status": status.code() })
 }
 
 /// A daemon and its service manager.

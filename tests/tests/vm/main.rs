@@ -437,6 +437,8 @@ macro_rules! stock {
                 }
                 #[test]
                 fn nothing_is_lost() { sites::stock::nothing_is_lost(STOCK); }
+                #[test]
+                fn skipped_hits_are_losses() { sites::skipped::hits_are_losses(STOCK); }
 
                 /// `cargo xtask test --vm all` has it.
                 mod suspects_by_plan {

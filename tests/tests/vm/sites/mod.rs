@@ -2,6 +2,7 @@
 
 pub(crate) mod bare;
 pub(crate) mod recall;
+pub(crate) mod skipped;
 pub(crate) mod stock;
 
 use lazymmu_abi::{Kind, Record};
