@@ -123,8 +123,8 @@ pub(crate) fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a 
 fn load(program: &mut Program, hook: Hook, btf: &AyaBtf) -> Result<Option<u32>, ProgramError> {
     match program {
         Program::BtfTracePoint(program) => program.load(hook.program, btf)?,
-        Program::FEntry(program) => program.load(hook.program, btf)?,
-        Program::FExit(program) => program.load(hook.program, btf)?,
+        Program::FEntry(program) => program.load(hook.name, btf)?,
+        Program::FExit(program) => program.load(hook.name, btf)?,
         _ => return Err(ProgramError::UnexpectedProgramType),
     }
     Ok(program.info()?.verified_instruction_count())

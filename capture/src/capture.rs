@@ -1,6 +1,7 @@
 //! A running capture: from open to stop.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Duration;
 
 use aya::{Ebpf, EbpfLoader};
@@ -17,6 +18,7 @@ use crate::hooks::{self, HOOKS};
 use crate::item::Item;
 use crate::kernel::{self, Offsets};
 use crate::loss::{self, COUNTERS, CounterMap, Totals};
+use crate::modules;
 use crate::object::object;
 use crate::probes::{self, Probes};
 use crate::rings::{Layout, Rings};
@@ -123,7 +125,9 @@ impl Capture {
         let layout = Layout::new(bytes, least, kernel::online_cpus());
         let kernel::Checked { offsets, settings, missing, sites, stores } =
             kernel::check(&options, layout, plan.is_some())?;
-        let table = plan.map(|plan| Table::of(plan, stores));
+        let modules = plan.map_or(&[][..], |plan| &plan.modules);
+        let modules = modules::find(modules, Path::new(modules::DIRECTORY))?;
+        let table = plan.map(|plan| Table::of(plan, stores, &modules));
         let mut loader = EbpfLoader::new();
         loader.override_global(Settings::GLOBAL, settings.as_bytes(), true);
         loader.override_global(Deferral::GLOBAL, options.deferral.as_bytes(), true);

@@ -28,6 +28,19 @@ pub enum Error {
         /// What is lacking, or what was refused.
         reason: String,
     },
+    /// A module of the plan is loaded, and is another than the plan was made of.
+    #[error(
+        "use this plan: it has the module {name} with build id {wanted}, and the one that is loaded has {found}; make the \
+         plan again with that one"
+    )]
+    OtherModule {
+        /// Its name.
+        name: String,
+        /// The build id of the one that is loaded.
+        found: String,
+        /// The plan's.
+        wanted: String,
+    },
     /// The kernel publishes no BTF.
     #[error(
         "start the capture: this kernel has no BTF ({} is missing); build it with CONFIG_DEBUG_INFO_BTF=y, \
@@ -171,6 +184,7 @@ impl Error {
         match self {
             Error::NotPermitted { .. } => Class::NotPermitted,
             Error::NoObject { .. }
+            | Error::OtherModule { .. }
             | Error::NoBtf
             | Error::Btf(_)
             | Error::NoTracepoints { .. }

@@ -70,6 +70,14 @@ const STACK_POINTER: &str = "sp";
 const SCHEDULE: &str = "__schedule";
 const EXIT: &str = "do_exit";
 
+/// The functions of a Xen PV guest before 7.0 that call the mode for their own sake: arch/x86/xen/{mmu,enlighten}_pv.c of 6.12,
+/// arch/x86/kernel/paravirt.c of 6.1.
+const OWN: [[&str; 2]; SiteSettings::OWN] = [
+    ["xen_flush_lazy_mmu", "paravirt_flush_lazy_mmu"],
+    ["xen_start_context_switch", "paravirt_start_context_switch"],
+    ["xen_end_context_switch", "paravirt_end_context_switch"],
+];
+
 /// Says why this process cannot capture on this kernel, or what the programs must know.
 pub(crate) fn check(options: &Options, layout: Layout, plan: bool) -> Result<Checked, Error> {
     if let Ok(status) = fs::read_to_string("/proc/self/status") {
@@ -86,12 +94,12 @@ pub(crate) fn check(options: &Options, layout: Layout, plan: bool) -> Result<Che
     if let Ok(lockdown) = fs::read_to_string("/sys/kernel/security/lockdown") {
         check_lockdown(&lockdown)?;
     }
-    let sites = if plan { Some(sites(&btf)?) } else { None };
+    let sites = if plan { Some(sites(&btf, code)?) } else { None };
     Ok(Checked { offsets, settings, missing, sites, stores: accesses == Accesses::PlanAndStores })
 }
 
 /// Whether this is a Xen PV guest, the first one too (Documentation/ABI/testing/sysfs-hypervisor-xen).
-fn is_xen_pv_guest() -> bool {
+pub fn is_xen_pv_guest() -> bool {
     fs::read_to_string("/sys/hypervisor/guest_type").is_ok_and(|kind| kind.trim() == "PV")
 }
 
@@ -107,7 +115,7 @@ pub(crate) fn btf() -> Result<Btf, Error> {
 }
 
 /// Where what a plan's instructions need is in memory.
-fn sites(btf: &Btf) -> Result<Sites, Error> {
+fn sites(btf: &Btf, code: impl Fn(&str) -> Code) -> Result<Sites, Error> {
     const SYMBOLS: &str = "/proc/kallsyms";
     let symbols = fs::read_to_string(SYMBOLS)
         .map_err(|source| Error::Io { what: format!("read {SYMBOLS}"), source })?;
@@ -118,7 +126,10 @@ fn sites(btf: &Btf) -> Result<Sites, Error> {
     })?;
     let stack_pointer = btf.member_offset(REGISTERS, STACK_POINTER).map_err(Error::Btf)?.unwrap_or_default();
     let hot = btf.member_offset("pcpu_hot", "preempt_count").map_err(Error::Btf)?;
-    let settings = SiteSettings { stack_pointer: stack_pointer.into(), ..sites::settings(&symbols, hot) };
+    // A kernel has one of the two. Where there is none, the mode is no state of a CPU.
+    let own = OWN.map(|names| names.map(&code).into_iter().find(|code| code.len != 0).unwrap_or_default());
+    let settings =
+        SiteSettings { stack_pointer: stack_pointer.into(), own, ..sites::settings(&symbols, hot) };
     Ok(Sites { settings, text: RuntimeAddr(text) })
 }
 

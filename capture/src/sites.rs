@@ -28,6 +28,8 @@ pub(crate) struct Table {
 pub(crate) struct Entry {
     /// Where it is.
     pub(crate) address: TextOffset,
+    /// From where that is counted, if it is in a module.
+    pub(crate) module: Option<RuntimeAddr>,
     /// The function that it is in.
     pub(crate) function: String,
     /// What the program is told.
@@ -41,17 +43,26 @@ impl Entry {
     }
 
     pub(crate) fn at(&self, text: RuntimeAddr) -> u64 {
-        text.0.wrapping_add(self.address.0)
+        self.module.unwrap_or(text).0.wrapping_add(self.address.0)
     }
 }
 
 impl Table {
-    /// What the functions of a Xen PV guest tell, if they are hooked, is not probed.
-    pub(crate) fn of(plan: &Plan, stores: bool) -> Self {
-        let mut told = Sites { found: plan.probes.len() as u64, blind: blind(plan), ..Sites::default() };
+    /// What the functions of a Xen PV guest tell, if they are hooked, is not probed. `modules`: where the code of each of the
+    /// plan's modules is, if it is loaded.
+    pub(crate) fn of(plan: &Plan, stores: bool, modules: &[Option<RuntimeAddr>]) -> Self {
+        let mut told = Sites { found: plan.all().count() as u64, blind: blind(plan), ..Sites::default() };
         let mut refusals = Refusals::default();
         let mut entries = Vec::new();
-        for probe in &plan.probes {
+        let parts = plan.modules.iter().zip(modules).map(|(module, place)| (module, *place));
+        let all = std::iter::once((plan, None)).chain(parts);
+        for (part, module, probe) in
+            all.flat_map(|(part, module)| part.probes.iter().map(move |probe| (part, module, probe)))
+        {
+            if let (Verdict::Probe, Some(name), None) = (&probe.verdict, &part.kernel.module, module) {
+                refusals.add(&format!("the module {name} is not loaded"), false, &probe.function);
+                continue;
+            }
             match &probe.verdict {
                 Verdict::Covered { .. } => told.covered += 1,
                 _ if stores && is_xen_store(probe) => told.covered += 1,
@@ -59,7 +70,7 @@ impl Table {
                 Verdict::Probe => match site(probe) {
                     Some(site) => {
                         let function = probe.function.clone();
-                        entries.push(Entry { address: probe.address, function, site });
+                        entries.push(Entry { address: probe.address, module, function, site });
                     }
                     None => told.unaddressed += 1,
                 },
@@ -162,11 +173,20 @@ fn word(register: Register) -> u8 {
 /// What no plan of this kind can tell.
 fn blind(plan: &Plan) -> Vec<String> {
     let mut blind = Vec::new();
+    if plan.is_of_symbols() {
+        blind.push("reads, and changes in one step, as nothing but symbols was known".to_owned());
+        blind.push("levels above PUD".to_owned());
+        return blind;
+    }
     if !plan.made_from.debug_info {
         blind.push("reads that were inlined, as the plan was made without debug information".to_owned());
     }
     blind.push("accesses through pointers that no variable holds where they are used".to_owned());
-    blind.push("modules, and levels above PUD".to_owned());
+    let names: Vec<&str> = plan.modules.iter().filter_map(|module| module.kernel.module.as_deref()).collect();
+    blind.push(match names.as_slice() {
+        [] => "modules, and levels above PUD".to_owned(),
+        names => format!("modules other than {}, and levels above PUD", names.join(", ")),
+    });
     blind
 }
 
@@ -231,7 +251,7 @@ mod tests {
     }
 
     fn table() -> Table {
-        Table::of(&plan(), false)
+        Table::of(&plan(), false, &[])
     }
 
     /// What a program computes of a site, given the words of `struct pt_regs`.
@@ -260,6 +280,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_a_module_is_counted_from_there() {
+        let mut plan = plan();
+        let module = Plan {
+            kernel: lazymmu_inspect::plan::Kernel { module: Some("m".into()), ..plan.kernel.clone() },
+            ..plan.clone()
+        };
+        plan.modules = vec![module];
+        let table = Table::of(&plan, false, &[Some(RuntimeAddr(0x9000))]);
+        let mut places: Vec<u64> = table.entries.iter().map(|entry| entry.at(RuntimeAddr(0x1000))).collect();
+        places.sort_unstable();
+        assert_eq!(places, [0x1010, 0x1020, 0x1030, 0x1040, 0x9010, 0x9020, 0x9030, 0x9040]);
+        let table = Table::of(&plan, false, &[None]);
+        let told = table.describe(Refusals::default());
+        assert_eq!((told.found, told.hooked), (14, 4));
+        let absent = told.refused.iter().find(|refused| refused.why == "the module m is not loaded").unwrap();
+        // One that could not tell its entry is not set in any case.
+        assert_eq!((absent.count, absent.foreseen), (5, false));
+        assert!(told.blind.iter().any(|blind| blind.contains("modules other than m")), "{:?}", told.blind);
+    }
+
+    #[test]
     fn what_is_written_is_told_where_it_is_known() {
         let table = table();
         let write = table.entries[3].site;
@@ -272,7 +313,7 @@ mod tests {
 
     #[test]
     fn what_xen_tells_is_not_probed() {
-        let table = Table::of(&plan(), true);
+        let table = Table::of(&plan(), true, &[]);
         assert!(table.entries.iter().all(|entry| entry.site.kind != Kind::Write as u8));
         let told = table.describe(Refusals::default());
         assert_eq!((told.found, told.hooked, told.covered, told.unaddressed), (7, 3, 3, 0));
@@ -297,7 +338,11 @@ mod tests {
         let new = "ffffffff82000000 D __per_cpu_offset\nffffffff83001000 D __preempt_count\n";
         assert_eq!(
             settings(new, None),
-            SiteSettings { per_cpu: 0xffffffff82000000, preempt_count: 0xffffffff83001000, stack_pointer: 0 }
+            SiteSettings {
+                per_cpu: 0xffffffff82000000,
+                preempt_count: 0xffffffff83001000,
+                ..SiteSettings::default()
+            }
         );
         let older = "0000000000020000 A pcpu_hot\nffffffff82000000 D __per_cpu_offset\n";
         assert_eq!(settings(older, Some(8)).preempt_count, 0x20008);

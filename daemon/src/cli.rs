@@ -289,6 +289,11 @@ pub struct PlanArgs {
     #[arg(long, value_name = "FILE", requires = "vmlinux")]
     pub symbols: Option<PathBuf>,
 
+    /// Add a module of that kernel, a `.ko` which may be packed, to the plan; may be given several times. With debug
+    /// information it tells reads. A PLAN that is already there takes them on the kernel that it is of, or with --vmlinux.
+    #[arg(long, value_name = "FILE")]
+    pub module: Vec<PathBuf>,
+
     /// Write the plan to this file as well; an existing one is replaced.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,

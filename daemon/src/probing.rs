@@ -4,8 +4,10 @@ use std::path::Path;
 
 use anyhow::Result;
 use lazymmu_abi::Op;
+use lazymmu_inspect::btf::{self, Btf};
 use lazymmu_inspect::build_id::BuildId;
 use lazymmu_inspect::image::{Image, ImageError, RunningError};
+use lazymmu_inspect::kallsyms::{Kallsyms, KallsymsError};
 use lazymmu_inspect::plan::Plan;
 use lazymmu_trace::{Refused, Sites};
 
@@ -61,10 +63,17 @@ pub(crate) fn plan(args: &CaptureArgs) -> Result<Option<Plan>> {
     Ok(Some(plan))
 }
 
-/// A plan of the kernel that runs here, made of its image, which is looked for.
+/// A plan of the kernel that runs here, made of its image, which is looked for; in a Xen PV guest without one, of its symbols.
 pub(crate) fn of_running_kernel() -> Result<Plan> {
     let name = rustix::system::uname();
-    let image = Image::of_running_kernel(&name.release().to_string_lossy(), Path::new("/"));
+    let release = name.release().to_string_lossy();
+    let image = Image::of_running_kernel(&release, Path::new("/"));
+    if matches!(image, Err(RunningError::None { .. }))
+        && lazymmu_capture::is_xen_pv_guest()
+        && let Some(plan) = of_symbols(&release)?
+    {
+        return Ok(plan);
+    }
     let image = image.map_err(|error| match &error {
         RunningError::Image(ImageError::Hidden(_)) => Failure::to(ExitStatus::NotPermitted, error),
         RunningError::BuildId(_) => Failure::to(ExitStatus::CannotTrace, error),
@@ -73,8 +82,28 @@ pub(crate) fn of_running_kernel() -> Result<Plan> {
     Ok(Plan::of(&image).map_err(|error| Failure::to(ExitStatus::Usage, error))?)
 }
 
+/// What the symbols of a Xen PV guest tell; `None` if that is too little.
+fn of_symbols(release: &str) -> Result<Option<Plan>> {
+    let untraceable = |error: &dyn std::fmt::Display| Failure::to(ExitStatus::CannotTrace, error);
+    let symbols = Kallsyms::of_running_kernel().map_err(|error| match error {
+        KallsymsError::Hidden(_) => Failure::to(ExitStatus::NotPermitted, error),
+        error => untraceable(&error),
+    })?;
+    let btf = Btf::from_file(btf::RUNNING_KERNEL).map_err(|error| untraceable(&error))?;
+    let id = BuildId::of_running_kernel().map_err(|error| untraceable(&error))?;
+    let plan = Plan::of_symbols(&symbols, &btf, release.to_owned(), &id);
+    Ok(plan.map_err(|error| untraceable(&error))?)
+}
+
 /// Nobody has asked for a plan, so it is said that there is one, and what it lacks.
 fn say_found(plan: &Plan) {
+    if plan.is_of_symbols() {
+        eprintln!(
+            "lazymmu: the kernel has not the drop-in, and no image of it was found: as a Xen PV guest it is traced by its \
+             functions, which tell of sections and stores, and of no reads"
+        );
+        return;
+    }
     eprintln!(
         "lazymmu: the kernel has not the drop-in: it is traced by its instructions, as its {} tells",
         plan.made_from.image

@@ -1,5 +1,7 @@
 //! What user space tells the program for probed instructions about each of them, before it is attached.
 
+use crate::Code;
+
 /// One instruction that is probed: the value of the map `SITES`, at the index that is the probe's cookie.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,11 +56,16 @@ pub struct SiteSettings {
     pub preempt_count: u64,
     /// Byte offset of the stack pointer in `struct pt_regs`.
     pub stack_pointer: u64,
+    /// The architecture's own functions that leave the mode and enter it again: what they call at its entry
+    /// ([`Site::FUNCTION`]) is no call of a task.
+    pub own: [Code; Self::OWN],
 }
 
 impl SiteSettings {
     /// The name of the global in the object.
     pub const GLOBAL: &str = "SITE_SETTINGS";
+    /// How many functions of the architecture's own there may be.
+    pub const OWN: usize = 3;
 }
 
 /// Words of `struct pt_regs` that the program copies: all of x86-64 (arch/x86/include/asm/ptrace.h, 6.1 to 7.2).

@@ -134,7 +134,12 @@ pub(crate) static ARMED: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Overridden by user space at load.
 #[unsafe(no_mangle)]
-static SITE_SETTINGS: SiteSettings = SiteSettings { per_cpu: 0, preempt_count: 0, stack_pointer: 0 };
+static SITE_SETTINGS: SiteSettings = SiteSettings {
+    per_cpu: 0,
+    preempt_count: 0,
+    stack_pointer: 0,
+    own: [Code { start: 0, len: 0 }; SiteSettings::OWN],
+};
 
 /// Overridden by user space at load.
 #[unsafe(no_mangle)]
@@ -268,4 +273,16 @@ pub(crate) fn preempt_count() -> u64 {
 pub(crate) fn stack_pointer() -> u64 {
     // SAFETY: as for `setting!`.
     unsafe { core::ptr::read_volatile(&raw const SITE_SETTINGS.stack_pointer) }
+}
+
+/// Whether an address is in a function of the architecture's own that calls the mode.
+#[inline(always)]
+pub(crate) fn is_own(address: u64) -> bool {
+    let mut own = false;
+    for index in 0..SiteSettings::OWN {
+        // SAFETY: as for `setting!`.
+        let Code { start, len } = unsafe { core::ptr::read_volatile(&raw const SITE_SETTINGS.own[index]) };
+        own |= address.wrapping_sub(start) < len;
+    }
+    own
 }

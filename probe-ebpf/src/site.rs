@@ -235,6 +235,10 @@ unsafe fn fill(record: *mut Record, site: &Site, registers: Registers) {
 fn call(ctx: &ProbeContext, hit: Hit, site: &Site) {
     let Some(record) = maps::record(Slot::Site) else { return };
     let Some(registers) = Registers::of(ctx) else { return hit.lose_unknown() };
+    // A flush and a switch of tasks leave the mode and enter it again for the architecture's own sake.
+    if site.flags & Site::FUNCTION != 0 && maps::is_own(registers.caller(site)) {
+        return;
+    }
     let op = site.op;
     // SAFETY: `record` is this program's own on this CPU.
     let context = unsafe {

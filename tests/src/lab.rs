@@ -44,6 +44,8 @@ pub enum Stock {
     V6_1,
     /// The full 6.12, which can be a guest of Xen.
     V6_12Full,
+    /// The full 6.1, which can be one too. No plan of it is kept.
+    V6_1Full,
 }
 
 impl Stock {
@@ -54,6 +56,7 @@ impl Stock {
             Stock::V6_12 => ("LAZYMMU_VM_STOCK_6_12", "LAZYMMU_VM_PLAN_6_12"),
             Stock::V6_1 => ("LAZYMMU_VM_STOCK_6_1", "LAZYMMU_VM_PLAN_6_1"),
             Stock::V6_12Full => ("LAZYMMU_VM_STOCK_6_12_FULL", "LAZYMMU_VM_PLAN_6_12_FULL"),
+            Stock::V6_1Full => ("LAZYMMU_VM_STOCK_6_1_FULL", "LAZYMMU_VM_PLAN_6_1_FULL"),
         }
     }
 }

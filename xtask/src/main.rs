@@ -58,6 +58,8 @@ enum Command {
     },
     /// Commit every hazard that there is a rule for in virtual machines, and show which are found
     Matrix,
+    /// Let the drop-in and a probe plan watch the same workloads in virtual machines, and show what the plan missed
+    Recall,
     /// Run a bench
     Bench(bench::Args),
     /// The probe plans of Debian's kernels that the tests use
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         Command::Test(args) => Ok(test::run(&args)),
         Command::Sections { all } => test::machines::sections(all),
         Command::Matrix => test::machines::matrix(),
+        Command::Recall => test::machines::recall(),
         Command::Bench(args) => bench::run(&args),
         Command::Plan(command) => plan::run(&command).map(|()| ExitCode::SUCCESS),
         Command::Mutants(args) => mutants::run(&args),

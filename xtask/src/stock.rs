@@ -28,14 +28,22 @@ pub(crate) enum Series {
     /// The full 6.12, the one that can be the first guest of Xen
     #[value(name = "6.12-full")]
     V6_12Full,
+    /// The full 6.1, which can be it too
+    #[value(name = "6.1-full")]
+    V6_1Full,
 }
 
 /// Modules that bring swap space in memory, in the order of loading.
 const ZRAM: [&str; 3] = ["lz4_compress.ko", "lz4hc_compress.ko", "zram.ko"];
 
 impl Series {
-    /// All of them.
-    pub(crate) const ALL: [Self; 4] = [Self::V6_1, Self::V6_12, Self::V7, Self::V6_12Full];
+    /// Those that the repository keeps a plan of. The full 6.1 is traced by its symbols alone.
+    pub(crate) const PLANNED: [Self; 4] = [Self::V6_1, Self::V6_12, Self::V7, Self::V6_12Full];
+
+    /// Whether it is one of them.
+    pub(crate) fn is_planned(self) -> bool {
+        Self::PLANNED.contains(&self)
+    }
 
     /// As on the command line.
     pub(crate) fn name(self) -> &'static str {
@@ -44,6 +52,7 @@ impl Series {
             Self::V6_12 => "6.12",
             Self::V7 => "7",
             Self::V6_12Full => "6.12-full",
+            Self::V6_1Full => "6.1-full",
         }
     }
 
@@ -56,21 +65,21 @@ impl Series {
     fn flavour(self) -> &'static str {
         match self {
             Self::V6_1 | Self::V6_12 | Self::V7 => "-cloud-amd64",
-            Self::V6_12Full => "[0-9]-amd64",
+            Self::V6_12Full | Self::V6_1Full => "[0-9]-amd64",
         }
     }
 
     /// The modules that its guests need and that are not built in.
     fn modules(self) -> &'static [&'static str] {
         match self {
-            Self::V6_1 | Self::V6_12 | Self::V7 => &[],
+            Self::V6_1 | Self::V6_12 | Self::V7 | Self::V6_1Full => &[],
             Self::V6_12Full => &ZRAM,
         }
     }
 
     fn suite(self) -> Suite {
         match self {
-            Self::V6_1 | Self::V6_12 | Self::V6_12Full => Suite::Own,
+            Self::V6_1 | Self::V6_12 | Self::V6_12Full | Self::V6_1Full => Suite::Own,
             Self::V7 => Suite::Sid,
         }
     }
@@ -83,7 +92,7 @@ impl Series {
 
     /// Whether a release, as `uname -r` prints it, is of this series.
     pub(crate) fn has(self, release: &str) -> bool {
-        let cloud = release.contains("-cloud-") == (self != Self::V6_12Full);
+        let cloud = release.contains("-cloud-") != matches!(self, Self::V6_12Full | Self::V6_1Full);
         cloud && release.strip_prefix(self.version()).is_some_and(|rest| rest.starts_with('.'))
     }
 }
@@ -305,8 +314,13 @@ mod tests {
             ("6.12.117+deb12-cloud-amd64", Series::V6_12),
             ("7.2.13+deb14-cloud-amd64", Series::V7),
             ("6.12.117+deb12-amd64", Series::V6_12Full),
+            ("6.1.0-56-amd64", Series::V6_1Full),
         ] {
-            let of: Vec<_> = Series::ALL.into_iter().filter(|series| series.has(release)).collect();
+            let of: Vec<_> = Series::PLANNED
+                .into_iter()
+                .chain([Series::V6_1Full])
+                .filter(|series| series.has(release))
+                .collect();
             assert_eq!(of, [series], "{release}");
         }
     }

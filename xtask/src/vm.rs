@@ -94,9 +94,11 @@ fn stock_kernel(
     steps: &mut Vec<Step>,
 ) -> Result<PathBuf> {
     let stock = stock::ensure(series)?.context("failed to fetch a stock kernel: this is not Debian")?;
-    match plan::ensure_for(binaries, series, &stock) {
-        Ok(plan) => initramfs.add_file("/kernel.plan.zst", &plan, 0o644)?,
-        Err(error) => eprintln!("vm: there will be no plan: {error:#}"),
+    if series.is_planned() {
+        match plan::ensure_for(binaries, series, &stock) {
+            Ok(plan) => initramfs.add_file("/kernel.plan.zst", &plan, 0o644)?,
+            Err(error) => eprintln!("vm: there will be no plan: {error:#}"),
+        }
     }
     for module in stock::modules(series)? {
         let place = Path::new("/").join(module.file_name().unwrap_or_default());

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use lazymmu_inspect::btf::{self, Btf};
 use lazymmu_inspect::build_id::BuildId;
 use lazymmu_inspect::image::Image;
 use lazymmu_inspect::plan::Plan;
@@ -12,11 +13,12 @@ use crate::session::Output;
 use crate::{ExitStatus, Failure, probing};
 
 pub(super) fn run(args: &PlanArgs) -> Result<ExitStatus> {
-    let plan = match (&args.plan, &args.vmlinux) {
+    let mut plan = match (&args.plan, &args.vmlinux) {
         (Some(plan), image) => checked(plan, image.as_deref())?,
         (None, Some(image)) => made_of(image, args.symbols.as_deref())?,
         (None, None) => probing::of_running_kernel()?,
     };
+    add_modules(&mut plan, args)?;
     if let Some(path) = &args.output {
         plan.save(path).map_err(|error| Failure::to(ExitStatus::Usage, error))?;
     }
@@ -25,6 +27,22 @@ pub(super) fn run(args: &PlanArgs) -> Result<ExitStatus> {
         FigureFormat::Json => plan.to_json().context("failed to write the plan as JSON")?,
     })?;
     Ok(ExitStatus::Clean)
+}
+
+/// With the type information of the image, or else that of the kernel that runs, which the plan is of then.
+fn add_modules(plan: &mut Plan, args: &PlanArgs) -> Result<()> {
+    let usage = |error: &dyn std::fmt::Display| Failure::to(ExitStatus::Usage, error);
+    for path in &args.module {
+        let btf = match &args.vmlinux {
+            Some(image) => Image::btf_of(image).map_err(|error| usage(&error))?,
+            None => Some(Btf::from_file(btf::RUNNING_KERNEL).map_err(|error| usage(&error))?),
+        };
+        let why = "it needs the kernel's type information, and the image has none";
+        let btf = btf.with_context(|| format!("failed to add the module {}: {why}", path.display()))?;
+        let module = Image::open_module(path).map_err(|error| usage(&error))?;
+        plan.add_module(&module, btf).map_err(|error| usage(&error))?;
+    }
+    Ok(())
 }
 
 pub(super) fn made_of(path: &Path, symbols: Option<&Path>) -> Result<Plan> {

@@ -93,12 +93,17 @@ fn plan(plan: &Plan) -> Value {
     let refusals = plan.refusals().into_iter().map(
         |(reason, (count, functions))| json!({ "reason": reason, "count": count, "functions": functions }),
     );
+    let modules = plan.modules.iter().map(|module| {
+        let tally = counts(module.tally(|_| true));
+        json!({ "name": module.kernel.module, "build_id": module.kernel.build_id, "places": tally })
+    });
     json!({
         "image": plan.made_from.image,
         "debug_info": plan.made_from.debug_info,
         "symbols": counts(plan.tally(|probe| probe.source == Source::Symbol)),
         "sites": counts(plan.tally(|probe| probe.source == Source::Site)),
         "state": plan.state.len(),
+        "modules": modules.collect::<Vec<_>>(),
         "refusals": refusals.collect::<Vec<_>>(),
     })
 }

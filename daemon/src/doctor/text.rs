@@ -72,9 +72,14 @@ fn hooks(text: &mut String, facts: &Facts) -> fmt::Result {
     let Ok(plan) = &facts.plan else { return Ok(()) };
     for (name, kind) in [("entries of functions, by plan", Source::Symbol), ("sites, by plan", Source::Site)]
     {
-        let tally = plan.tally(|probe| probe.source == kind);
+        let tally = plan.tally_of_kernel(|probe| probe.source == kind);
         let source = if kind == Source::Symbol { "symbol" } else { "site" };
         row(text, name, source, (tally.probe, tally.refused), "")?;
+    }
+    for module in &plan.modules {
+        let tally = module.tally(|_| true);
+        let name = format!("module {}, by plan", module.kernel.module.as_deref().unwrap_or("?"));
+        row(text, &name, "site", (tally.probe, tally.refused), "")?;
     }
     for (reason, (count, functions)) in plan.refusals() {
         row(text, "", "", (0, count), &format!("{}: {}", reason.text(), few(&functions)))?;

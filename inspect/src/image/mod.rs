@@ -4,6 +4,7 @@
 //! the symbols are kept in memory. Debug information is read by [`crate::plan`].
 
 mod lz4;
+mod module;
 mod running;
 mod symbols;
 mod unpack;
@@ -34,6 +35,14 @@ pub enum ImageError {
         path: PathBuf,
         /// Which one.
         source: OtherArchitecture,
+    },
+    /// It is no module, or one that cannot be linked.
+    #[error("use the module {}: {reason}", .path.display())]
+    Module {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// It has no code: a file of debug information alone.
     #[error(
@@ -78,6 +87,22 @@ pub enum ImageError {
     },
 }
 
+fn btf_in(elf: &Elf) -> Result<Option<Btf>, ImageError> {
+    if !elf.has_section(".BTF") {
+        return Ok(None);
+    }
+    let btf = Btf::from_bytes(elf.section(".BTF")?.to_vec());
+    btf.map(Some).map_err(|source| ImageError::Btf { path: elf.path().to_owned(), source })
+}
+
+/// The tables that a kernel has between two marks, and the section that a module has each in.
+const MODULE_TABLES: [(&str, &str); 4] = [
+    ("__start_mcount_loc", "__mcount_loc"),
+    ("__start_kprobe_blacklist", "_kprobe_blacklist"),
+    ("__start___jump_table", "__jump_table"),
+    ("__start_static_call_sites", ".static_call_sites"),
+];
+
 /// What kind of file an image came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageKind {
@@ -85,6 +110,8 @@ pub enum ImageKind {
     Vmlinux,
     /// The kernel as it is booted: compressed, without symbols and debug information.
     Vmlinuz,
+    /// A module.
+    Module,
 }
 
 impl ImageKind {
@@ -93,6 +120,7 @@ impl ImageKind {
         match self {
             Self::Vmlinux => "vmlinux",
             Self::Vmlinuz => "vmlinuz",
+            Self::Module => "module",
         }
     }
 }
@@ -143,6 +171,34 @@ impl Image {
         }
     }
 
+    /// Opens a module, a `.ko` that may be packed. Its addresses are made up; plans count from its `.text`.
+    pub fn open_module(path: &Path) -> Result<Self, ImageError> {
+        let io = |source| ImageError::Elf(ElfError::Io { path: path.to_owned(), source });
+        let failed = |reason: String| ImageError::Module { path: path.to_owned(), reason };
+        let linked = module::read(path).map_err(io)?.map_err(failed)?;
+        let image = Self::of_elf(Elf::unpacked(path, linked.into())?, ImageKind::Module, None, None)?;
+        if image.module_name().is_none() {
+            return Err(failed("it does not tell its name".to_owned()));
+        }
+        let magic = image.tag("vermagic");
+        let release = magic.and_then(|magic| magic.split(' ').next().map(str::to_owned));
+        Ok(Self { release, ..image })
+    }
+
+    /// The name of the module; `None` if it is none.
+    pub fn module_name(&self) -> Option<String> {
+        if self.kind == ImageKind::Module { self.tag("name") } else { None }
+    }
+
+    /// What `.modinfo` says: texts like `name=zram`, each with a zero behind it.
+    fn tag(&self, name: &str) -> Option<String> {
+        let all = self.elf.section(".modinfo").ok()?;
+        let value = all
+            .split(|byte| *byte == 0)
+            .find_map(|tag| std::str::from_utf8(tag).ok()?.strip_prefix(name)?.strip_prefix('='));
+        value.map(str::to_owned)
+    }
+
     /// The build id of the kernel in a file, for which nothing else of it is needed.
     pub fn build_id_of(path: &Path) -> Result<Option<BuildId>, ImageError> {
         let elf = match unpack::unpack(path)? {
@@ -150,6 +206,15 @@ impl Image {
             None => Elf::open(path)?,
         };
         Ok(elf.build_id().cloned())
+    }
+
+    /// The type information of the kernel in a file, for which nothing else of it is needed.
+    pub fn btf_of(path: &Path) -> Result<Option<Btf>, ImageError> {
+        let elf = match unpack::unpack(path)? {
+            Some(unpacked) => Elf::unpacked(path, unpacked.vmlinux)?,
+            None => Elf::open(path)?,
+        };
+        btf_in(&elf)
     }
 
     fn of_elf(
@@ -182,7 +247,12 @@ impl Image {
             })?;
             listed = true;
         }
-        let base = functions.mark("_text").ok_or_else(|| ImageError::NoKernel(path()))?.0;
+        let text = code.iter().find(|code| kind == ImageKind::Module && code.name == ".text");
+        let base = match (text, kind) {
+            (Some(text), _) => text.start,
+            (None, ImageKind::Module) => return Err(ImageError::NoCode(path())),
+            (None, _) => functions.mark("_text").ok_or_else(|| ImageError::NoKernel(path()))?.0,
+        };
         Ok(Self { elf, kind, architecture, code, functions, base, listed, release })
     }
 
@@ -206,7 +276,7 @@ impl Image {
         self.elf.build_id()
     }
 
-    /// Where the symbol `_text` is linked, from which plans count.
+    /// Where the symbol `_text` is linked, or a module's section `.text`, from which plans count.
     pub fn base(&self) -> LinkAddr {
         self.base
     }
@@ -262,6 +332,14 @@ impl Image {
     /// The bytes between two marks of the linker script, such as `__start_mcount_loc` and `__stop_mcount_loc`. Empty if
     /// the kernel does not have them.
     pub fn table(&self, start: &str, stop: &str) -> (LinkAddr, Arc<[u8]>) {
+        if self.kind == ImageKind::Module {
+            let section = MODULE_TABLES.iter().find(|(mark, _)| *mark == start).map(|(_, section)| *section);
+            let regions = self.elf.regions().iter();
+            let region = section.and_then(|name| regions.into_iter().find(|region| region.name == name));
+            let read =
+                region.and_then(|region| Some((region.address, self.read(region.address, region.len)?)));
+            return read.unwrap_or_else(|| (LinkAddr(0), Arc::new([])));
+        }
         let marks = (self.functions.mark(start), self.functions.mark(stop));
         let (Some((start, _)), Some((stop, _))) = marks else { return (LinkAddr(0), Arc::new([])) };
         let bytes = stop.0.checked_sub(start.0).and_then(|len| self.read(start, len));
@@ -270,12 +348,7 @@ impl Image {
 
     /// Its type information; `None` if it has none.
     pub fn btf(&self) -> Result<Option<Btf>, ImageError> {
-        if !self.elf.has_section(".BTF") {
-            return Ok(None);
-        }
-        let bytes = self.elf.section(".BTF")?;
-        let btf = Btf::from_bytes(bytes.to_vec());
-        btf.map(Some).map_err(|source| ImageError::Btf { path: self.path().to_owned(), source })
+        btf_in(&self.elf)
     }
 
     /// Whether it has debug information.

@@ -38,6 +38,11 @@ impl PvTable {
         self.slots.get(&slot).copied()
     }
 
+    /// Whether the mode counts its nesting in this kernel.
+    pub(super) fn nests(&self) -> bool {
+        self.nesting
+    }
+
     /// The operation that a record of it tells.
     pub(super) fn op(&self, pv: &PvOp) -> Op {
         if self.nesting { pv.nested } else { pv.accessor.op }

@@ -85,19 +85,36 @@ struct Maker {
     lazymmu: String,
 }
 
+/// The probes of a plan, each in a line, which are taken out of it.
+fn rows(plan: &mut serde_json::Value, indent: &str) -> Result<String, serde_json::Error> {
+    let probes = plan.get_mut("probes").map(serde_json::Value::take).unwrap_or_default();
+    let rows = probes.as_array().map_or(&[][..], Vec::as_slice);
+    let rows: Result<Vec<_>, _> = rows.iter().map(serde_json::to_string).collect();
+    let rows = rows?.join(&format!(",\n{indent}"));
+    Ok(if rows.is_empty() { "[]".to_owned() } else { format!("[\n{indent}{rows}\n{}]", &indent[2..]) })
+}
+
 impl Plan {
     /// As JSON, one probe in a line, so that two plans can be compared line by line.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         let mut value = serde_json::to_value(self)?;
-        let probes = value.get_mut("probes").map(serde_json::Value::take).unwrap_or_default();
-        let rows = probes.as_array().map_or(&[][..], Vec::as_slice);
-        let rows: Result<Vec<_>, _> = rows.iter().map(serde_json::to_string).collect();
-        let mut text = serde_json::to_string_pretty(&value)?;
-        let rows = rows?.join(",\n    ");
-        let list = if rows.is_empty() { "[]".to_owned() } else { format!("[\n    {rows}\n  ]") };
-        text = text.replacen("\"probes\": null", &format!("\"probes\": {list}"), 1);
-        text.push('\n');
-        Ok(text)
+        // In the order in which they are written: fields are sorted by name, so the modules' come first.
+        let mut lists = Vec::new();
+        let modules = value.get_mut("modules").and_then(serde_json::Value::as_array_mut);
+        for module in modules.into_iter().flatten() {
+            lists.push(rows(module, "        ")?);
+        }
+        lists.push(rows(&mut value, "    ")?);
+        let text = serde_json::to_string_pretty(&value)?;
+        let mut parts = text.split("\"probes\": null");
+        let mut whole = parts.next().unwrap_or_default().to_owned();
+        for (list, part) in lists.iter().zip(parts) {
+            whole.push_str("\"probes\": ");
+            whole.push_str(list);
+            whole.push_str(part);
+        }
+        whole.push('\n');
+        Ok(whole)
     }
 
     /// Writes it to a file; an existing one is replaced. It is compressed if the name ends in `.zst`.
@@ -227,6 +244,7 @@ mod tests {
             tracepoints: vec![],
             state: vec![StateField { field: "task_struct.x".to_owned(), offset: 8, size: 1 }],
             probes: vec![site, mode, write],
+            modules: vec![],
         }
     }
 
@@ -235,6 +253,13 @@ mod tests {
         let text = plan().to_json().unwrap();
         assert_eq!(Plan::parse(text.as_bytes(), Path::new("p")).unwrap(), plan(), "{text}");
         assert_eq!(text.lines().filter(|line| line.contains("\"address\"")).count(), 3, "a probe is a line");
+        let module = Plan { kernel: Kernel { module: Some("m".to_owned()), ..plan().kernel }, ..plan() };
+        let with_modules =
+            Plan { modules: vec![module.clone(), Plan { probes: vec![], ..module }], ..plan() };
+        let text = with_modules.to_json().unwrap();
+        assert_eq!(Plan::parse(text.as_bytes(), Path::new("p")).unwrap(), with_modules, "{text}");
+        assert_eq!(text.lines().filter(|line| line.contains("\"address\"")).count(), 6, "a probe is a line");
+        assert_eq!(with_modules.wanted().count(), 2);
         let empty = Plan { probes: vec![], ..plan() };
         assert_eq!(Plan::parse(empty.to_json().unwrap().as_bytes(), Path::new("p")).unwrap(), empty);
     }

@@ -20,7 +20,7 @@ use super::typed::{Typed, raw};
 use super::unit::UnitView;
 use crate::address::LinkAddr;
 use crate::arch::x86::{InfoFactory, Instructions};
-use crate::btf::{Btf, BtfError};
+use crate::btf::{Btf, BtfError, PointerTypes};
 use crate::image::{Image, ImageError};
 
 /// The drop-in's tracepoints (kernel/include/trace/events/lazy_mmu.h).
@@ -28,6 +28,15 @@ const TRACEPOINTS: [&str; 4] = ["lazy_mmu_section", "lazy_mmu_read", "lazy_mmu_w
 
 /// The counters of the mode (include/linux/mm_types_task.h, 7.0 and later).
 const STATE: [&str; 2] = ["lazy_mmu_state.enable_count", "lazy_mmu_state.pause_count"];
+
+/// Where a Xen PV guest before 7.0 leaves the mode and enters it again as tasks are switched. These calls are the architecture's own,
+/// and hooks at the functions that are called tell of them (arch/x86/xen/enlighten_pv.c, 6.12; arch/x86/kernel/paravirt.c, 6.1).
+const SWITCHES: [&str; 4] = [
+    "xen_start_context_switch",
+    "xen_end_context_switch",
+    "paravirt_start_context_switch",
+    "paravirt_end_context_switch",
+];
 
 /// Why no plan could be made.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +51,14 @@ pub enum MakeError {
         path: std::path::PathBuf,
         /// What is wrong.
         source: DwarfError,
+    },
+    /// It is a module that does not go with the kernel.
+    #[error("make a plan of the module {}: {reason}", .path.display())]
+    Module {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        reason: String,
     },
     /// Its type information is.
     #[error("make a plan of {}: {source}", .path.display())]
@@ -58,17 +75,47 @@ impl Plan {
     pub fn of(image: &Image) -> Result<Self, MakeError> {
         let bad_btf = |source| MakeError::Btf { path: image.path().to_owned(), source };
         let btf = image.btf()?;
+        let types = btf.as_ref().map(Btf::pointer_types).transpose().map_err(bad_btf)?.unwrap_or_default();
+        Self::made(image, btf, &types)
+    }
+
+    /// Adds the plan of a module of this kernel, whose type information is given.
+    ///
+    /// # Errors
+    ///
+    /// If the module is of another kernel, or unusable, or in the plan already.
+    pub fn add_module(&mut self, module: &Image, btf: Btf) -> Result<(), MakeError> {
+        let refused = |reason: String| MakeError::Module { path: module.path().to_owned(), reason };
+        let Some(name) = module.module_name() else { return Err(refused("it is no module".to_owned())) };
+        if let (Some(wanted), Some(found)) = (&self.kernel.release, module.release())
+            && *wanted != found
+        {
+            return Err(refused(format!("it is for Linux {found}, and the plan is for {wanted}")));
+        }
+        if self.modules.iter().any(|known| known.kernel.module.as_ref() == Some(&name)) {
+            return Err(refused(format!("the plan has the module {name} already")));
+        }
+        // What the kernel's type information says of functions is not of this module's.
+        let mut plan = Self::made(module, Some(btf), &PointerTypes::default())?;
+        plan.kernel.module = Some(name);
+        (plan.tracepoints, plan.state) = (Vec::new(), Vec::new());
+        self.version = Version::CURRENT;
+        self.modules.push(plan);
+        Ok(())
+    }
+
+    fn made(image: &Image, btf: Option<Btf>, types: &PointerTypes) -> Result<Self, MakeError> {
+        let bad_btf = |source| MakeError::Btf { path: image.path().to_owned(), source };
         let state = state(btf.as_ref()).map_err(bad_btf)?;
         let tracepoints = tracepoints(btf.as_ref()).map_err(bad_btf)?;
         let pv = PvTable::of(image, btf.as_ref(), !state.is_empty());
-        let types = btf.as_ref().map(Btf::pointer_types).transpose().map_err(bad_btf)?.unwrap_or_default();
         drop(btf);
         let maker = Maker {
             image,
             copies: Copies::of(image),
             candidates: Candidates::default(),
             refusals: Refusals::read(image),
-            follower: Follower::new(image, &types),
+            follower: Follower::new(image, types),
             followed: FxHashSet::default(),
             pv,
         };
@@ -93,11 +140,12 @@ impl Plan {
             tracepoints,
             state,
             probes,
+            modules: Vec::new(),
         })
     }
 }
 
-fn state(btf: Option<&Btf>) -> Result<Vec<StateField>, BtfError> {
+pub(super) fn state(btf: Option<&Btf>) -> Result<Vec<StateField>, BtfError> {
     let Some(btf) = btf else { return Ok(Vec::new()) };
     let mut fields = Vec::new();
     for member in STATE {
@@ -247,6 +295,13 @@ impl Maker<'_> {
                 candidate.covered = Some(Cover::Name(format!("pv_ops.{member}")));
             }
             self.function(start, candidate);
+        }
+        // From 7.0 on nothing else tells of the flush that a switch is.
+        for name in SWITCHES.into_iter().filter(|_| !self.pv.nests()) {
+            let Some(function) = self.image.functions().named(name) else { continue };
+            for (_, inner) in self.candidates.in_range(function.start, function.end) {
+                inner.covered.get_or_insert_with(|| Cover::Name(name.to_owned()));
+            }
         }
         for (name, member) in BEHIND_PV_OPS {
             let function = self.image.functions().named(name);

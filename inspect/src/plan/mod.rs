@@ -16,6 +16,7 @@ mod inlined;
 mod make;
 pub mod model;
 mod refusals;
+mod symbols;
 pub mod table;
 mod typed;
 mod unit;

@@ -39,6 +39,9 @@ pub struct Plan {
     pub state: Vec<StateField>,
     /// Sources `symbol` and `site`: places in the code, by address, each address once.
     pub probes: Vec<Probe>,
+    /// The plans of modules of that kernel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<Plan>,
 }
 
 /// The version of the format. A reader refuses another major one.
@@ -52,7 +55,7 @@ pub struct Version {
 
 impl Version {
     /// What this program writes.
-    pub const CURRENT: Self = Self { major: 1, minor: 0 };
+    pub const CURRENT: Self = Self { major: 1, minor: 1 };
 }
 
 /// Which kernel, or which module of one.
@@ -75,7 +78,7 @@ pub struct Kernel {
 /// What a plan was made of, which says what can be missing from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadeFrom {
-    /// `vmlinux` or `vmlinuz`.
+    /// `vmlinux` or `vmlinuz`; `symbols` alone; `module`.
     pub image: String,
     /// Whether there was debug information. Without it reads are not found.
     pub debug_info: bool,
@@ -282,8 +285,13 @@ impl Refusal {
 }
 
 impl Plan {
+    /// The probes of the kernel and of its modules.
+    pub fn all(&self) -> impl Iterator<Item = &Probe> {
+        self.probes.iter().chain(self.modules.iter().flat_map(|module| &module.probes))
+    }
+
     /// The probes that are to be set.
     pub fn wanted(&self) -> impl Iterator<Item = &Probe> {
-        self.probes.iter().filter(|probe| probe.verdict == Verdict::Probe)
+        self.all().filter(|probe| probe.verdict == Verdict::Probe)
     }
 }

@@ -39,6 +39,15 @@ impl Plan {
     /// Counts the probes that `choose` takes.
     pub fn tally(&self, choose: impl Fn(&Probe) -> bool) -> Tally {
         let mut tally = Tally::default();
+        for probe in self.all().filter(|probe| choose(probe)) {
+            tally.add(&probe.verdict);
+        }
+        tally
+    }
+
+    /// The same without the modules.
+    pub fn tally_of_kernel(&self, choose: impl Fn(&Probe) -> bool) -> Tally {
+        let mut tally = Tally::default();
         for probe in self.probes.iter().filter(|probe| choose(probe)) {
             tally.add(&probe.verdict);
         }
@@ -48,7 +57,7 @@ impl Plan {
     /// Why probes are refused: each reason with the number of places and the functions they are in.
     pub fn refusals(&self) -> BTreeMap<Refusal, (usize, Vec<&str>)> {
         let mut reasons: BTreeMap<Refusal, (usize, Vec<&str>)> = BTreeMap::new();
-        for probe in &self.probes {
+        for probe in self.all() {
             if let Verdict::Refused { reason } = probe.verdict {
                 let (count, functions) = reasons.entry(reason).or_default();
                 *count += 1;
@@ -80,6 +89,9 @@ impl Plan {
         ];
         for (name, tally) in sources {
             write_row(text, name, tally)?;
+        }
+        for module in &self.modules {
+            write_row(text, module.kernel.module.as_deref().unwrap_or("?"), module.tally(|_| true))?;
         }
         writeln!(text, "\n{:<12}{:>7}{:>7}{:>9}{:>9}", "sites", "found", "probe", "covered", "refused")?;
         for kind in [Kind::Read, Kind::Write, Kind::Rmw, Kind::Section] {

@@ -25,6 +25,7 @@ mod stock_xen;
 mod suspects;
 mod xen;
 mod xen_batches;
+mod xen_symbols;
 
 use lazymmu_tests::{Series, Stock};
 
@@ -379,6 +380,11 @@ mod suspects_of_7 {
     #[test]
     fn filters_select_the_same() {
         suspects::filters_select_the_same(Series::V7);
+    }
+
+    #[test]
+    fn a_recording_may_be_filtered() {
+        suspects::a_recording_may_be_filtered(Series::V7);
     }
 
     #[test]

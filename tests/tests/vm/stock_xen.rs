@@ -3,14 +3,19 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+use lazymmu_abi::Kind;
 use lazymmu_tests::{Lab, Report, Stock, step_output};
 use lazymmu_vm::{Finished, Job, Step, StepStatus};
 
 use crate::shared::lazymmu;
+use crate::sites::Trace;
 use crate::xen_batches;
 
 /// Where the machine has the probe plan. The name has to end so: it is compressed.
 const PLAN: &str = "/kernel.plan.zst";
+
+/// The same with the module of a bug in it.
+const WITH_MODULE: &str = "/module.plan.zst";
 
 /// Modules for swap space in memory, in the order of loading.
 const MODULES: [&str; 3] = ["lz4_compress.ko.xz", "lz4hc_compress.ko.xz", "zram.ko.xz"];
@@ -41,6 +46,12 @@ fn boot() -> Result<Finished, Box<dyn std::error::Error>> {
     steps.push(Step::Module(module.to_owned()));
     let live = ["live", "--format", "json", "--record", "/out/stale.lmt", "--plan", PLAN, "--"];
     let clear = ["/init", "write", "/sys/kernel/debug/lazymmu_stale/clear", "the page of this text"];
+    steps.push(lazymmu(live.into_iter().chain(clear)).into());
+    // The same with the module in the plan, made where the kernel's type information is.
+    let with_module = ["plan", PLAN, "--module", "/lazymmu_stale.ko", "-o", WITH_MODULE];
+    steps.push(lazymmu(with_module).into());
+    steps.push(lazymmu(["doctor", "--plan", WITH_MODULE]).into());
+    let live = ["live", "--format", "json", "--record", "/out/module.lmt", "--plan", WITH_MODULE, "--"];
     steps.push(lazymmu(live.into_iter().chain(clear)).into());
     let found = Step::Copy { from: "/sys/kernel/debug/lazymmu_stale/found".into(), to: "/out/found".into() };
     steps.push(found);
@@ -91,8 +102,35 @@ fn live_proves_it() {
 /// The stores are those of `xen_ptep_modify_prot_commit`, at its exit.
 #[test]
 fn batches_are_those_of_the_kernel() {
-    let step = &run().steps[3];
+    let step = &run().steps[6];
     assert_eq!(step.status, StepStatus::Exit(0), "{}", step_output(step));
     let file = |name: &str| run().files[Path::new(name)].as_slice();
     xen_batches::compare(file("mprotect.lmt"), file("flushes"));
+}
+
+/// What the module does with its entry is told where it stands in the module's code.
+#[test]
+fn a_module_in_the_plan_is_probed() {
+    let [made, doctor, live] = [3, 4, 5].map(|index| &run().steps[index]);
+    assert_eq!(made.status, StepStatus::Exit(0), "{}", step_output(made));
+    assert!(step_output(made).contains("lazymmu_stale"), "{}", step_output(made));
+    assert!(step_output(doctor).contains("module lazymmu_stale, by plan"), "{}", step_output(doctor));
+    let trace = Trace::read(&run().files[Path::new("module.lmt")]);
+    // The entry is read before it is cleared, and nothing of that is in the kernel itself.
+    let reads = trace.accesses().filter(|record| record.kind == Kind::Read as u8);
+    let own = reads.filter(|record| {
+        let first = trace.symbols.frames(record.stack).next();
+        first.is_some_and(|frame| {
+            frame.function == "clear_and_look" && frame.module.as_deref() == Some("lazymmu_stale")
+        })
+    });
+    assert!(own.count() > 0, "{}", step_output(live));
+    let told = trace.header.plan.sites.expect("no sites in the header");
+    assert!(
+        told.blind.iter().any(|blind| blind.contains("modules other than lazymmu_stale")),
+        "{:?}",
+        told.blind
+    );
+    let without = Trace::read(&run().files[Path::new("stale.lmt")]).header.plan.sites.expect("no sites");
+    assert!(told.hooked > without.hooked, "{} and {}", told.hooked, without.hooked);
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use lazymmu_abi::Record;
+use lazymmu_abi::{Kind, Record};
 use lazymmu_hazard::rules::RuleId;
 use lazymmu_hazard::{Arch, Config, Engine, Outcome, Statistics};
 use lazymmu_tests::{Lab, Report, Series, Stock, number_before, step_output};
@@ -51,6 +51,9 @@ const FOUND: [RuleId; 3] = [RuleId::ReadPending, RuleId::RmwPending, RuleId::Tlb
 /// Where machines have the plan of a stock kernel. The name has to end so: it is compressed.
 const STOCK_PLAN: &str = "/kernel.plan.zst";
 
+/// What is kept of a recording.
+const FILTER: &str = "rule=read-pending";
+
 /// Both captures, with these options of both, of these workloads.
 fn both(options: &[&'static str], workloads: &[&'static str]) -> Command {
     let outer = ["record", "-o", "/out/sections.lmt"].iter().chain(options).chain(&["--", "/bin/lazymmu"]);
@@ -63,7 +66,15 @@ fn run(series: Series) -> &'static Run {
     RUNS.get(series, || {
         let tiny = ["live", "--format", "json", "--capture", "suspects", "--pending", "16"];
         let tiny = tiny.into_iter().chain(["--", "workload", "run", "mprotect"]);
-        Plan::new().run_as("both", both(&[], &WORKLOADS)).run_as("tiny table", lazymmu(tiny))
+        let filter = ["--capture", "suspects", "--filter", FILTER];
+        let live = ["live", "--format", "json", "--record", "/out/live.lmt"].into_iter().chain(filter);
+        let record = ["record", "-o", "/out/filtered.lmt"].into_iter().chain(filter);
+        let workload = ["--", "workload", "run", "fork-exclusive", "mprotect"];
+        Plan::new()
+            .run_as("both", both(&[], &WORKLOADS))
+            .run_as("tiny table", lazymmu(tiny))
+            .run_as("live", lazymmu(live.chain(workload)))
+            .run_as("record", lazymmu(record.chain(workload)))
     })
 }
 
@@ -277,4 +288,32 @@ pub(crate) fn a_full_table_is_a_loss(series: Series) {
         .find(|line| line.contains("items:"))
         .unwrap_or_else(|| panic!("{}", step_output(step)));
     assert!(number_before(line, "lost").unwrap() > 1000, "{line}");
+}
+
+/// What is recorded by a filter and as suspects at once is judged alike live and from the trace, and has what is selected.
+pub(crate) fn a_recording_may_be_filtered(series: Series) {
+    let run = run(series);
+    run.expect_exit("live", 1);
+    run.expect_exit("record", 0);
+    let replayed = run.replay("live.lmt");
+    assert_eq!(String::from_utf8_lossy(&run.step("live").stdout), String::from_utf8_lossy(&replayed.stdout));
+    let recorded = run.replay("filtered.lmt").report().unwrap_or_else(|error| panic!("{error}"));
+    let live = run.report("live");
+    for report in [&live, &recorded] {
+        assert_eq!(report.number("/losses/total"), 0);
+        assert_eq!(report.0["filter"]["trace"], FILTER, "{:#}", report.0["filter"]);
+        let all = report.0["findings"].as_array().unwrap();
+        assert_eq!(all.len(), report.findings("read-pending").len());
+    }
+    // The same pages are forked in both runs, from the same place.
+    let counts = |report: &Report| -> Vec<_> {
+        report.findings("read-pending").iter().map(|finding| finding["count"].as_u64().unwrap()).collect()
+    };
+    assert!(!counts(&live).is_empty());
+    assert_eq!(counts(&live), counts(&recorded));
+    // The sections of mprotect are left out, but for the calls of the mode.
+    let kept = records(run.file("filtered.lmt"));
+    let kinds = [Kind::Read, Kind::Write, Kind::Rmw].map(|kind| kind as u8);
+    let accesses = kept.iter().filter(|record| kinds.contains(&record.kind)).count();
+    assert!(accesses > 0 && accesses < 4096, "{accesses}");
 }

@@ -62,11 +62,18 @@ const SECTIONS: &str = "LAZYMMU_VM_SECTIONS_7";
 const RUNNER: &str = "runner::";
 
 /// The stock kernels: the variables that say where the boot image and its plan are, and the module of the tests.
-const STOCK: [(stock::Series, &str, &str, &str); 4] = [
+const STOCK: [(stock::Series, &str, &str, &str); 6] = [
     (stock::Series::V7, "LAZYMMU_VM_STOCK_7", "LAZYMMU_VM_PLAN_7", "stock_7::"),
     (stock::Series::V6_12, "LAZYMMU_VM_STOCK_6_12", "LAZYMMU_VM_PLAN_6_12", "stock_6_12::"),
     (stock::Series::V6_1, "LAZYMMU_VM_STOCK_6_1", "LAZYMMU_VM_PLAN_6_1", "stock_6_1::"),
     (stock::Series::V6_12Full, "LAZYMMU_VM_STOCK_6_12_FULL", "LAZYMMU_VM_PLAN_6_12_FULL", "stock_xen::"),
+    (
+        stock::Series::V6_12Full,
+        "LAZYMMU_VM_STOCK_6_12_FULL",
+        "LAZYMMU_VM_PLAN_6_12_FULL",
+        "symbols_6_12_xen::",
+    ),
+    (stock::Series::V6_1Full, "LAZYMMU_VM_STOCK_6_1_FULL", "LAZYMMU_VM_PLAN_6_1_FULL", "symbols_6_1_xen::"),
 ];
 
 /// The module, in that of a stock kernel, of the tests that need its plan.
@@ -165,6 +172,20 @@ pub(crate) fn matrix() -> Result<ExitCode> {
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Has probed instructions and the drop-in tell of the same run of each series, and prints how much the former missed.
+pub(crate) fn recall() -> Result<ExitCode> {
+    let binaries = Binaries::build()?;
+    let mut cargo = tests();
+    cargo.env("LAZYMMU_VM_GUEST", binaries.directory());
+    for (series, variant, variable, _) in SERIES {
+        let kernel = kernel::ensure(series, variant)?;
+        cargo.env("LAZYMMU_VM_ACCELERATOR", accelerator(&kernel, &binaries)?).env(variable, kernel.directory);
+    }
+    cargo.args(["--", "--nocapture", "--test-threads", "1", "sites_of_"]);
+    let status = cargo.status()?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 /// Makes a stock kernel and its plan known to the tests, or skips those that need what is not there: apt may offer a
 /// kernel that is newer than every plan, on a machine that has no way to its debug package.
 fn stock_kernel(
@@ -182,6 +203,9 @@ fn stock_kernel(
         None => return skip(tally, cargo, module, &format!("there is no {name}")),
     };
     cargo.env(image, &stock.image);
+    if !series.is_planned() {
+        return;
+    }
     match plan::ensure_for(binaries, series, &stock) {
         Ok(path) => {
             cargo.env(plan_variable, path);

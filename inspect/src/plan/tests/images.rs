@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
+use lazymmu_abi::Op;
+
 use super::{Kernel, plan, run};
 use crate::image::Image;
 use crate::plan::Plan;
@@ -193,4 +195,70 @@ fn damaged_debug_information_is_an_error_and_no_panic() {
                 Plan::of(&image).map_err(|error| assert!(error.to_string().contains("damaged"), "{error}"));
         }
     }
+}
+
+const MODULE_C: &str = r#"
+typedef struct { unsigned long pte; } pte_t;
+extern struct pv { void *cpu; void (*set_pte)(pte_t *, pte_t); void (*leave)(void); } pv_ops;
+static inline __attribute__((always_inline)) pte_t ptep_get(pte_t *ptep) { return *(volatile pte_t *)ptep; }
+__attribute__((noinline)) unsigned long other(unsigned long x) { return x * 3; }
+unsigned long look(pte_t *ptep)
+{
+	asm volatile("call *%c2(%%rip)" : "+D"(ptep) : "S"(1UL), "i"(&pv_ops.set_pte) : "rax", "rcx", "rdx", "memory");
+	return ptep_get(ptep).pte;
+}
+static const char name[] __attribute__((section(".modinfo"), used)) = "name=small";
+static const char magic[] __attribute__((section(".modinfo"), used)) = "vermagic=7.2.99-test SMP";
+"#;
+
+/// A module as the kernel's build leaves it: not linked.
+fn module(kernel: &Kernel, source: &str) -> std::path::PathBuf {
+    let (c, ko) = (kernel.path("small.c"), kernel.path("small.ko"));
+    std::fs::write(&c, source).unwrap();
+    run(Command::new("gcc")
+        .args(["-O2", "-g", "-c", "-mcmodel=kernel", "-fno-pic", "-fcf-protection=none"])
+        .arg(&c)
+        .arg("-o")
+        .arg(&ko));
+    ko
+}
+
+#[test]
+fn a_module_is_part_of_a_plan() {
+    let kernel = Kernel::build();
+    let image = Image::open(&kernel.vmlinux, None).unwrap();
+    let ko = module(&kernel, MODULE_C);
+    let packed = kernel.path("small.ko.xz");
+    let mut bytes = xz(&std::fs::read(&ko).unwrap());
+    bytes.truncate(bytes.len() - 4);
+    std::fs::write(&packed, bytes).unwrap();
+    for path in [ko, packed] {
+        let mut plan = Plan::of(&image).unwrap();
+        let whole = plan.tally(|_| true).found;
+        plan.add_module(&Image::open_module(&path).unwrap(), image.btf().unwrap().unwrap()).unwrap();
+        let [small] = plan.modules.as_slice() else { panic!("{:?}", plan.modules) };
+        assert_eq!(small.kernel.module.as_deref(), Some("small"));
+        assert_eq!(small.kernel.release.as_deref(), Some("7.2.99-test"));
+        assert!(small.made_from.debug_info);
+        let found: Vec<_> = small.probes.iter().map(|probe| (probe.op, probe.function.as_str())).collect();
+        assert_eq!(found, [(Op::SetPte, "look"), (Op::PtepGet, "look")], "{:#?}", small.probes);
+        // Counted from the start of `.text`, and behind the function that comes first there.
+        assert!(small.probes.iter().all(|probe| (1..200).contains(&probe.address.0)), "{:#?}", small.probes);
+        assert_eq!(plan.tally(|_| true).found, whole + 2);
+        assert!(plan.table().contains("small"), "{}", plan.table());
+        let again = plan.add_module(&Image::open_module(&path).unwrap(), image.btf().unwrap().unwrap());
+        assert!(again.unwrap_err().to_string().contains("already"));
+    }
+}
+
+#[test]
+fn a_module_of_another_kernel_is_refused() {
+    let kernel = Kernel::build();
+    let image = Image::open(&kernel.vmlinux, None).unwrap();
+    let ko = module(&kernel, &MODULE_C.replace("7.2.99-test", "7.2.98"));
+    let mut plan = Plan::of(&image).unwrap();
+    let error =
+        plan.add_module(&Image::open_module(&ko).unwrap(), image.btf().unwrap().unwrap()).unwrap_err();
+    assert!(error.to_string().contains("it is for Linux 7.2.98"), "{error}");
+    assert!(Image::open_module(&kernel.vmlinux).unwrap_err().to_string().contains("linked already"));
 }
