@@ -70,7 +70,14 @@ pub(crate) fn without_the_drop_in(stock: Stock) {
     let finished: Finished = lab
         .run(&image, vec![lazymmu(LIVE).into(), lazymmu(DOCTOR).into()])
         .unwrap_or_else(|error| panic!("{error}"));
-    refuses(&finished.steps[0], 4, &["kernel apply"]);
+    let step = &finished.steps[0];
+    assert_eq!(step.status, StepStatus::Exit(4), "{}", step_output(step));
+    assert!(step.stdout.is_empty(), "{}", step_output(step));
+    // First that nothing is there to make a plan of, then what can be done.
+    let stderr = String::from_utf8_lossy(&step.stderr);
+    let lines: Vec<&str> = stderr.trim_end().lines().collect();
+    assert!(lines.len() == 2 && lines[0].contains("no plan can be made of the running kernel"), "{stderr}");
+    assert!(lines[1].contains("kernel apply"), "{stderr}");
     let said = doctor(&finished.steps[1], 4);
     assert_eq!(said["kernel"]["dropin"], false);
     assert!(said["no_plan"].as_str().unwrap().contains("boot/vmlinuz-"), "{said}");
