@@ -3,14 +3,18 @@
 use std::path::Path;
 use std::process::Command;
 
-use lazymmu_tests::{Lab, Said, Series, run_binary};
+use lazymmu_tests::{Lab, Said, Series, Stock, run_binary};
 
 /// Runs `lazymmu gate` on the kernel of a series.
 fn gate(series: Series, arguments: &[&str]) -> Said {
     let lab = Lab::open().unwrap_or_else(|error| panic!("{error}"));
     let kernel = lab.kernel(series).unwrap_or_else(|error| panic!("{error}"));
+    gate_of(&lab, &kernel.boot_image(), arguments)
+}
+
+fn gate_of(lab: &Lab, image: &Path, arguments: &[&str]) -> Said {
     let mut command = Command::new(lab.lazymmu());
-    command.arg("gate").arg("--kernel").arg(kernel.boot_image()).args(arguments);
+    command.arg("gate").arg("--kernel").arg(image).args(arguments);
     run_binary(&mut command).unwrap()
 }
 
@@ -27,6 +31,29 @@ pub(crate) fn a_plan_is_made_of_the_vmlinux(series: Series) {
     for rule in ["read-pending", "rmw-pending"] {
         assert_eq!(report.findings(rule).len(), 1, "{rule}");
     }
+}
+
+/// Debian's own kernel, by a plan that was made before. Not everything is seen by a plan, so that nothing is found says little.
+pub(crate) fn a_stock_kernel_is_judged_by_its_plan(stock: Stock) {
+    let lab = Lab::open().unwrap_or_else(|error| panic!("{error}"));
+    let image = lab.stock_kernel(stock).unwrap_or_else(|error| panic!("{error}"));
+    let plan = lab.stock_plan(stock).unwrap_or_else(|error| panic!("{error}"));
+    let plan = plan.to_str().unwrap();
+    let workloads = ["--workload", "fork", "--workload", "munmap", "--format", "json"];
+    let said = gate_of(&lab, &image, &[&["--plan", plan], &workloads[..]].concat());
+    assert_eq!(said.code, Some(3), "{}", said.stderr);
+    let report = said.report().unwrap();
+    assert_eq!(report.verdict(), "inconclusive", "{}", said.stderr);
+    assert!(report.number("/sections/entries_written") >= 4096, "{}", said.stderr);
+}
+
+/// The same without a plan: it says what would help.
+pub(crate) fn a_stock_kernel_without_a_plan_is_refused(stock: Stock) {
+    let lab = Lab::open().unwrap_or_else(|error| panic!("{error}"));
+    let image = lab.stock_kernel(stock).unwrap_or_else(|error| panic!("{error}"));
+    let said = gate_of(&lab, &image, &["--workload", "fork"]);
+    assert_eq!(said.code, Some(4), "{}", said.stderr);
+    assert!(said.stderr.contains("--plan") && said.stderr.contains("--vmlinux"), "{}", said.stderr);
 }
 
 #[test]

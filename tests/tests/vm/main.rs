@@ -424,6 +424,8 @@ macro_rules! stock {
             #[test]
             fn without_the_drop_in() { refused::without_the_drop_in(STOCK); }
             #[test]
+            fn the_gate_wants_a_plan() { gate::a_stock_kernel_without_a_plan_is_refused(STOCK); }
+            #[test]
             fn a_plan_is_made_of_the_boot_image() { crate::planned::is_made_of_the_boot_image(STOCK); }
 
             mod planned {
@@ -441,6 +443,8 @@ macro_rules! stock {
                 fn entries_are_where_the_kernel_has_the_pages() {
                     sites::stock::entries_are_where_the_kernel_has_the_pages(STOCK);
                 }
+                #[test]
+                fn the_gate_judges_by_the_plan() { gate::a_stock_kernel_is_judged_by_its_plan(STOCK); }
                 #[test]
                 fn nothing_is_lost() { sites::stock::nothing_is_lost(STOCK); }
                 #[test]
