@@ -4,8 +4,8 @@
 //! The hooks come after the operation, so memory is read as the accessor left it. With `Scope::Suspects`, most of what
 //! comes here is only counted, and writes are kept back until something comes upon them.
 //!
-//! Records are built where they are needed, in memory of maps: the stack of all functions that call each other is 512
-//! bytes on kernels before 6.13, and too small for them.
+//! Records are built where they are needed: in the ring where the call stack is known, else in memory of maps, as the stack of
+//! all functions that call each other is 512 bytes on kernels before 6.13, and too small for them.
 
 use core::ptr::NonNull;
 
@@ -80,19 +80,15 @@ pub(crate) trait Access: Copy {
     /// the other is the second address.
     fn stack(&self, ctx: &impl EbpfContext, hit: Hit, opener: (u64, u64)) -> u64;
     /// The same if it is known; 0 if none is wanted.
-    fn known_stack(&self, open: &Open) -> Option<u64>;
+    fn known_stack(&self, open: &mut Open) -> Option<u64>;
     /// Fills in everything but the time, the stack, the task and the CPU.
     ///
     /// # Safety
     ///
     /// `record` must be a whole `Record` that this program may write.
     unsafe fn describe(&self, record: *mut Record);
-    /// Fills in what memory holds, if that was not done.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Access::describe`].
-    unsafe fn look(&self, record: *mut Record);
+    /// What memory holds, if that was not looked at and can be.
+    fn memory(&self) -> Option<u64>;
 }
 
 /// One of the drop-in: a read, or one of the others, whose arguments are more. What it tells lies in the program's context,
@@ -148,7 +144,7 @@ impl<const READ: bool> Access for DropIn<'_, READ> {
     }
 
     #[inline(always)]
-    fn known_stack(&self, open: &Open) -> Option<u64> {
+    fn known_stack(&self, open: &mut Open) -> Option<u64> {
         stack::known_inside(self.slot, self.caller(), open)
     }
 
@@ -170,14 +166,9 @@ impl<const READ: bool> Access for DropIn<'_, READ> {
     }
 
     #[inline(always)]
-    unsafe fn look(&self, record: *mut Record) {
-        // SAFETY: the helper reads any address and fails where there is nothing to read; else the caller's promise.
-        unsafe {
-            if let Ok(memory) = bpf_probe_read_kernel(self.entry() as *const u64) {
-                (*record).flags |= Flags::MEMORY;
-                (*record).memory = memory;
-            }
-        }
+    fn memory(&self) -> Option<u64> {
+        // SAFETY: the helper reads any address and fails where there is nothing to read.
+        unsafe { bpf_probe_read_kernel(self.entry() as *const u64) }.ok()
     }
 }
 
@@ -185,7 +176,7 @@ impl<const READ: bool> Access for DropIn<'_, READ> {
 fn seen<const READ: bool>(ctx: &BtfTracePointContext, access: DropIn<'_, READ>) {
     if !maps::only_suspects() {
         emit::during(access.slot, |hit| tell(ctx, hit, access));
-    } else if let Some([0]) = maps::forget(access.slot, [is_harmless(access, None).into()]) {
+    } else if !is_harmless(access, None) {
         emit::during(access.slot, |hit| weigh(ctx, hit, access));
     }
 }
@@ -203,7 +194,23 @@ pub(crate) fn seen_in(ctx: &impl EbpfContext, hit: Hit, access: impl Access) {
 /// Sends the access, whatever it is.
 #[inline(always)]
 fn tell(ctx: &impl EbpfContext, hit: Hit, access: impl Access) {
-    let (opener, outer) = open::opener(open(access));
+    let open = open(access);
+    if let Some(open) = open
+        // SAFETY: the section is the current task's.
+        && let Some(stack) = access.known_stack(unsafe { &mut *open.as_ptr() })
+    {
+        // Before there is room: what is reserved and not yet sent holds up what comes behind it.
+        let memory = access.memory();
+        hit.send_in_place(access.kind(), |record| {
+            // SAFETY: `record` is to be filled; the section is the current task's.
+            unsafe {
+                fill(access, record, open.as_ref().ids(), hit.time(), stack);
+                put_memory(record, memory);
+            }
+        });
+        return;
+    }
+    let (opener, outer) = open::opener(open);
     let Some([opener, outer]) = maps::forget(access.slot(), [opener, outer]) else { return };
     let stack = access.stack(ctx, hit, (opener, outer));
     let Some(record) = maps::record(access.slot()) else { return };
@@ -217,7 +224,7 @@ fn tell(ctx: &impl EbpfContext, hit: Hit, access: impl Access) {
 /// What is kept of the section that the task is in, if it is the task that makes the access.
 #[inline(always)]
 fn open(access: impl Access) -> Option<NonNull<Open>> {
-    if access.context() == Context::Task as u8 { open::find(task::current_ids().0) } else { None }
+    if access.context() == Context::Task as u8 { open::find(task::current_tid()) } else { None }
 }
 
 /// The short way for what nearly every access is: of one entry, by a task inside a section with the mode on, and upon
@@ -226,13 +233,13 @@ fn open(access: impl Access) -> Option<NonNull<Open>> {
 fn is_harmless(access: impl Access, time: Option<u64>) -> bool {
     let Some(open) = open(access) else { return false };
     // SAFETY: the section is the current task's.
-    let (tag, full) = unsafe { (open.as_ref().tag, open.as_ref().is_full()) };
+    let full = unsafe { open.as_ref().is_full() };
     if access.count() > 1 || full || !task::is_on(open) || !xen::agrees() {
         return false;
     }
     let op = access.op();
     let may_wait = access.kind() != Kind::Read as u8 && maps::waits(op) != 0;
-    let found = pending::find(access.entry(), tag);
+    let found = pending::find(open, access.entry());
     if found.more {
         return false;
     }
@@ -244,7 +251,7 @@ fn is_harmless(access: impl Access, time: Option<u64>) -> bool {
     match found.own {
         None if may_wait => {
             // SAFETY: as above.
-            let Some(stack) = access.known_stack(unsafe { open.as_ref() }) else { return false };
+            let Some(stack) = access.known_stack(unsafe { &mut *open.as_ptr() }) else { return false };
             if !pending::hold(open.as_ptr(), access.entry(), &found, |record| keep(record, stack)) {
                 return false;
             }
@@ -258,7 +265,9 @@ fn is_harmless(access: impl Access, time: Option<u64>) -> bool {
                 Meeting::Suspicious => return false,
                 Meeting::Replaces => {
                     // SAFETY: as above.
-                    let Some(stack) = access.known_stack(unsafe { open.as_ref() }) else { return false };
+                    let Some(stack) = access.known_stack(unsafe { &mut *open.as_ptr() }) else {
+                        return false;
+                    };
                     keep(held.record(), stack);
                 }
             }
@@ -349,6 +358,22 @@ fn weigh(ctx: &impl EbpfContext, hit: Hit, access: impl Access) {
     }
 }
 
+/// Fills in what memory holds.
+///
+/// # Safety
+///
+/// As for [`fill`].
+#[inline(always)]
+unsafe fn put_memory(record: *mut Record, memory: Option<u64>) {
+    if let Some(memory) = memory {
+        // SAFETY: the caller's promise.
+        unsafe {
+            (*record).flags |= Flags::MEMORY;
+            (*record).memory = memory;
+        }
+    }
+}
+
 /// # Safety
 ///
 /// As for [`fill`].
@@ -356,7 +381,7 @@ fn weigh(ctx: &impl EbpfContext, hit: Hit, access: impl Access) {
 unsafe fn send(hit: Hit, access: impl Access, record: *mut Record) {
     // SAFETY: the caller's promise.
     unsafe {
-        access.look(record);
+        put_memory(record, access.memory());
         hit.send_any(&*record);
     }
 }

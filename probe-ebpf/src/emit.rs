@@ -93,6 +93,27 @@ impl Hit {
         kind < KINDS && self.output_as(record, kind)
     }
 
+    /// Sends a record that is filled in where it is sent from. False if it was lost, or its kind is none.
+    #[inline(always)]
+    pub(crate) fn send_in_place(self, kind: u8, fill: impl FnOnce(*mut Record)) -> bool {
+        let kind = opaque(kind.into()) as usize;
+        if kind >= KINDS {
+            return false;
+        }
+        self.produced();
+        if self.all_is_told()
+            && let Some(ring) = ring()
+            && let Some(mut entry) = ring.reserve(0)
+        {
+            fill(entry.as_mut_ptr());
+            entry.submit(wake::<Record>(self.counters));
+            return true;
+        }
+        // SAFETY: `counters` is this CPU's whole value of the map, and `kind` is below KINDS.
+        unsafe { lose(self.counters, kind) };
+        false
+    }
+
     /// Sends a call stack. False if it was lost.
     #[inline(always)]
     pub(crate) fn send_stack(self, item: &StackItem) -> bool {
@@ -144,19 +165,23 @@ impl Hit {
     fn output_as<T>(self, item: &T, kind: usize) -> bool {
         let counters = self.counters;
         self.produced();
-        // SAFETY: `counters` is this CPU's whole value of the map, and `kind` is below KINDS.
-        unsafe {
-            let told =
-                core::ptr::read_volatile(&raw const (*counters).untold_total) == 0 || tell(self.time) == 0;
-            if told
-                && let Some(ring) = ring()
-                && ring.output_untyped::<T>(item, wake::<T>(counters)).is_ok()
-            {
-                return true;
-            }
-            lose(counters, kind);
+        if self.all_is_told()
+            && let Some(ring) = ring()
+            && ring.output_untyped::<T>(item, wake::<T>(counters)).is_ok()
+        {
+            return true;
         }
+        // SAFETY: `counters` is this CPU's whole value of the map, and `kind` is below KINDS.
+        unsafe { lose(counters, kind) };
         false
+    }
+
+    /// Tells of what this CPU has lost. False if there is no room for that.
+    #[inline(always)]
+    fn all_is_told(self) -> bool {
+        // SAFETY: `counters` is this CPU's whole value of the map.
+        let untold = unsafe { core::ptr::read_volatile(&raw const (*self.counters).untold_total) };
+        untold == 0 || tell(self.time) == 0
     }
 }
 

@@ -10,7 +10,7 @@ use lazymmu_abi::{
     StackItem,
 };
 
-use crate::{open, pending, stack, xen};
+use crate::{pending, stack, xen};
 
 /// Everything that user space reads, in the order of reservation. The size only describes the kind of map to the
 /// kernel, and is whole pages everywhere; user space makes the rings, and may make smaller ones.
@@ -89,10 +89,6 @@ pub(crate) fn forget<const N: usize>(slot: stack::Slot, words: [u64; N]) -> Opti
     }
     Some(again)
 }
-
-/// The sections that are open, by task.
-#[map]
-pub(crate) static OPEN: Array<open::Set> = Array::with_max_entries(open::SETS, 0);
 
 /// Which entries are pending, with [`Scope::Suspects`]. User space says how many; else there is one set.
 #[map]

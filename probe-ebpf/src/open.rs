@@ -4,12 +4,13 @@
 //! and changed by programs that run in that task alone, so only the taking of a free one needs an atomic.
 //! Interrupts leave it alone.
 
+use core::cell::UnsafeCell;
 use core::ptr::NonNull;
 
 use lazymmu_abi::LeftOut;
 
 use crate::atomic::{compare_and_swap, is_zero};
-use crate::maps::OPEN;
+use crate::stack::Slot;
 use crate::task;
 
 /// Sets of places; a power of two.
@@ -23,6 +24,23 @@ const TAKEN: u64 = 1 << 32;
 /// The places of tasks whose thread ids are the same under the mask.
 #[repr(C)]
 pub(crate) struct Set([Open; WAYS]);
+
+/// All of them. A static, and no map of many values: its address is a constant of the programs, so a place is found by
+/// adding to that, without the steps of a lookup.
+#[repr(transparent)]
+struct Table(UnsafeCell<[Set; SETS as usize]>);
+
+// SAFETY: only reached through pointers; who may write what is said above.
+unsafe impl Sync for Table {}
+
+static OPEN: Table = Table(UnsafeCell::new([const { Set([const { Open::FREE }; WAYS]) }; SETS as usize]));
+
+/// The set of that number, as far as there are so many.
+#[inline(always)]
+fn set(number: u32) -> *mut Set {
+    // SAFETY: there are SETS of them.
+    unsafe { OPEN.0.get().cast::<Set>().add((number & (SETS - 1)) as usize) }
+}
 
 /// An open section.
 #[repr(C)]
@@ -50,12 +68,71 @@ pub(crate) struct Open {
     /// The task's process.
     tgid: u32,
     reserved: u32,
+    /// The last call stack of a program of the drop-in: [`Slot::Read`] to [`Slot::Rmw`].
+    recent: [Recent; RECENT],
+    /// See [`Open::forget`].
+    word: u64,
+}
+
+/// How many programs keep their last call stack with the section.
+const RECENT: usize = Slot::Rmw as usize + 1;
+
+/// A call stack that is known by its first address, as the section has entered with one only.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Recent {
+    /// 0 if there is none.
+    caller: u64,
+    stack: u64,
 }
 
 /// When so much is left out of a section, the rest is told: no count may overflow by one access more.
 const FULL: u32 = LeftOut::MOST / 2;
 
 impl Open {
+    const FREE: Self = Self {
+        owner: 0,
+        opener: 0,
+        outer: 0,
+        tag: 0,
+        depth: 0,
+        first: 0,
+        last: 0,
+        held: 0,
+        left_out: LeftOut { accesses: 0, changed: 0, pending: 0 },
+        off: 0,
+        tgid: 0,
+        reserved: 0,
+        recent: [Recent { caller: 0, stack: 0 }; RECENT],
+        word: 0,
+    };
+
+    /// The call stack that the program had last in this section, if it began with that address.
+    #[inline(always)]
+    pub(crate) fn recent(&self, slot: Slot, caller: u64) -> Option<u64> {
+        let recent = self.recent.get(slot as usize)?;
+        (recent.caller == caller).then_some(recent.stack)
+    }
+
+    /// Keeps it.
+    #[inline(always)]
+    pub(crate) fn keep_recent(&mut self, slot: Slot, caller: u64, stack: u64) {
+        if let Some(recent) = self.recent.get_mut(slot as usize) {
+            *recent = Recent { caller, stack };
+        }
+    }
+
+    /// The same number, of which neither the compiler nor the verifier knows any more where it came from. The section must be
+    /// the current task's.
+    #[inline(always)]
+    pub(crate) fn forget(&mut self, word: u64) -> u64 {
+        let place = &raw mut self.word;
+        // SAFETY: it is this section's.
+        unsafe {
+            place.write_volatile(word);
+            place.read_volatile()
+        }
+    }
     /// Thread id and thread group id of its task.
     #[inline(always)]
     pub(crate) fn ids(&self) -> (u32, u32) {
@@ -76,9 +153,8 @@ const PLACE: u32 = 40;
 #[inline(always)]
 pub(crate) fn is_current(tag: u64) -> bool {
     let place = (tag >> PLACE) as u32;
-    let Some(set) = OPEN.get_ptr(place / WAYS as u32) else { return false };
-    // SAFETY: `set` is a whole value of the map and the way is below WAYS.
-    let current = unsafe { &raw const (*set).0[place as usize % WAYS].tag };
+    // SAFETY: the set is a whole one and the way is below WAYS.
+    let current = unsafe { &raw const (*set(place / WAYS as u32)).0[place as usize % WAYS].tag };
     // SAFETY: as above.
     unsafe { tag != 0 && current.read_volatile() == tag }
 }
@@ -99,8 +175,8 @@ pub(crate) fn find(tid: u32) -> Option<NonNull<Open>> {
 /// The first place of a task's set that has this owner, and its number in the set.
 #[inline(always)]
 fn at(tid: u32, owner: u64, at: &mut usize) -> Option<NonNull<Open>> {
-    let set = OPEN.get_ptr_mut(tid & (SETS - 1))?;
-    // SAFETY: `set` is a whole value of the map.
+    let set = set(tid);
+    // SAFETY: `set` is a whole one.
     let first = unsafe { &raw mut (*set).0[0] };
     // It is that nearly always.
     // SAFETY: as above.
@@ -135,7 +211,7 @@ pub(crate) fn opener(open: Option<NonNull<Open>>) -> (u64, u64) {
 /// Keeps the stack that entered the current task's section, and its second address.
 #[inline(always)]
 pub(crate) fn entered(opener: u64, outer: u64) {
-    if let Some(open) = find(task::current_ids().0) {
+    if let Some(open) = find(task::current_tid()) {
         // SAFETY: it is the current task's.
         unsafe {
             (*open.as_ptr()).opener = opener;
@@ -191,6 +267,9 @@ pub(crate) fn take(tid: u32) -> Option<NonNull<Open>> {
         (*place).outer = 0;
         (*place).depth = 0;
         (*place).off = 0;
+        for slot in 0..RECENT {
+            (*place).recent[slot].caller = 0;
+        }
         (*place).tgid = task::current_ids().1;
         if (*place).tag == 0 {
             // From then on it only grows. 0 and 1 have a meaning for those that are pending.

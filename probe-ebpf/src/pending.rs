@@ -30,6 +30,8 @@ const BUSY: u64 = 1;
 const MOST: u32 = 8192;
 /// Bytes of an entry.
 const ENTRY: u64 = 8;
+/// Spreads entries of one set over its places: 2^64 over the golden ratio, made odd.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The places of entries whose addresses are the same under the mask.
 #[repr(C)]
@@ -61,8 +63,9 @@ pub(crate) struct Found {
     pub(crate) own: Option<NonNull<Held>>,
     /// Whether there is anything else.
     pub(crate) more: bool,
-    /// A place that is free, from 1 on; 0 if none was found at once.
-    free: u32,
+    /// A place that is free, if one was found at once, and its number.
+    free: Option<NonNull<Place>>,
+    number: u32,
     /// The tag that is there.
     stale: u64,
 }
@@ -72,37 +75,41 @@ fn set_of(entry: u64) -> u32 {
     (entry / ENTRY) as u32 & maps::pending_mask()
 }
 
-/// What is pending at an entry, as a task sees it whose section has that tag; 0 if it has none.
+/// What is pending at an entry, as the task sees it whose section this is.
 #[inline(always)]
-pub(crate) fn find(entry: u64, tag: u64) -> Found {
-    let nothing = Found { own: None, more: false, free: 0, stale: 0 };
-    let number = set_of(entry);
-    let Some(set) = PENDING.get_ptr(number) else { return nothing };
-    let (mut places, mut at) = (0, 0);
+pub(crate) fn find(open: NonNull<Open>, entry: u64) -> Found {
+    let nothing = Found { own: None, more: false, free: None, number: 0, stale: 0 };
+    let set_number = set_of(entry);
+    let Some(set) = PENDING.get_ptr_mut(set_number) else { return nothing };
+    let mut at = WAYS as u64;
     for way in 0..WAYS {
         // SAFETY: `set` is a whole value of the map and `way` below WAYS.
-        let here = is_zero(unsafe { (&raw const (*set).0[way].entry).read_volatile() } ^ entry);
-        places += here;
-        at += here * way as u64;
+        if unsafe { (&raw const (*set).0[way].entry).read_volatile() } == entry {
+            if at != WAYS as u64 {
+                // The long way tells.
+                return Found { more: true, ..nothing };
+            }
+            at = way as u64;
+        }
     }
-    if places > 1 {
-        // The long way tells.
-        return Found { more: true, ..nothing };
-    }
+    // SAFETY: the section is the current task's.
+    let at = unsafe { (*open.as_ptr()).forget(at) };
+    let here = at < WAYS as u64;
     // Without one, any that is free will do; more are looked at on the long way.
-    let any = entry / ENTRY / (u64::from(maps::pending_mask()) + 1) * is_zero(places);
-    let way = opaque(at + any) as usize % WAYS;
+    let way = if here { at } else { entry.wrapping_mul(SPREAD) >> 62 };
+    // SAFETY: the section is the current task's.
+    let (way, tag) = unsafe { ((*open.as_ptr()).forget(way) as usize % WAYS, open.as_ref().tag) };
+    // SAFETY: `set` is a whole value of the map and `way` below WAYS.
+    let place = unsafe { &raw mut (*set).0[way] };
     // SAFETY: as above.
-    let (its, held) = unsafe {
-        let place = &raw const (*set).0[way];
-        ((&raw const (*place).tag).read_volatile(), (*place).held)
-    };
-    if places == 0 || its != tag {
+    let (its, held) = unsafe { ((&raw const (*place).tag).read_volatile(), (*place).held) };
+    if !here || its != tag {
         // What the entry had before is mostly stale.
         let old = its != tag && its > BUSY && open::are_of_one(its, tag);
         let taken = !old && (its == BUSY || open::is_current(its));
-        let free = if taken { 0 } else { number * WAYS as u32 + way as u32 + 1 };
-        return Found { more: taken && places != 0, free, stale: its, ..nothing };
+        let free = if taken { None } else { NonNull::new(place) };
+        let number = set_number * WAYS as u32 + way as u32;
+        return Found { more: taken && here, free, number, stale: its, ..nothing };
     }
     let Some(held) = HELD.get_ptr_mut(held as u32).and_then(NonNull::new) else { return nothing };
     // SAFETY: it is a whole value of the map.
@@ -150,21 +157,20 @@ impl Held {
 pub(crate) fn hold(open: *mut Open, entry: u64, found: &Found, fill: impl FnOnce(*mut Record)) -> bool {
     // SAFETY: the section is the current task's.
     let tag = unsafe { (*open).tag };
-    if found.free == 0 {
+    let Some(place) = found.free else { return false };
+    // SAFETY: it is a place of the table.
+    if unsafe { compare_and_swap(&raw mut (*place.as_ptr()).tag, found.stale, BUSY) } != found.stale {
         return false;
     }
-    let number = found.free - 1;
-    if !take(number, found.stale) {
-        return false;
-    }
-    let Some(held) = HELD.get_ptr_mut(number) else { return false };
+    let Some(held) = HELD.get_ptr_mut(found.number) else { return false };
     // SAFETY: the place is this section's.
     unsafe {
         fill(&raw mut (*held).record);
         (*held).told = 0;
     }
-    append(open, number, held);
-    publish(entry, number, number, tag);
+    append(open, found.number, held);
+    // SAFETY: it is a place of the table, and this program's until it has a tag.
+    unsafe { put(place.as_ptr(), entry, found.number, tag) };
     true
 }
 
@@ -183,14 +189,6 @@ fn append(open: *mut Open, number: u32, held: *mut Held) {
         (*open).last = number + 1;
         (*open).held += 1;
     }
-}
-
-/// Takes a place that has this tag.
-#[inline(always)]
-fn take(number: u32, tag: u64) -> bool {
-    let Some(set) = PENDING.get_ptr_mut(number / WAYS as u32) else { return false };
-    // SAFETY: `set` is a whole value of the map and the way below WAYS.
-    unsafe { compare_and_swap(&raw mut (*set).0[number as usize % WAYS].tag, tag, BUSY) == tag }
 }
 
 /// Takes a place for an entry: one that the section has for it already, or one that is free. Gives its number.
@@ -235,8 +233,16 @@ fn place_for(entry: u64, tag: u64) -> Option<u32> {
 fn publish(entry: u64, number: u32, held: u32, tag: u64) {
     let Some(set) = PENDING.get_ptr_mut(number / WAYS as u32) else { return };
     // SAFETY: `set` is a whole value of the map, the way below WAYS, and the place this program's until it has a tag.
+    unsafe { put(&raw mut (*set).0[number as usize % WAYS], entry, held, tag) };
+}
+
+/// # Safety
+///
+/// It must be a place of the table, and this program's until it has a tag.
+#[inline(always)]
+unsafe fn put(place: *mut Place, entry: u64, held: u32, tag: u64) {
+    // SAFETY: the caller's promise.
     unsafe {
-        let place = &raw mut (*set).0[number as usize % WAYS];
         (*place).entry = entry;
         (*place).held = held.into();
         (&raw mut (*place).tag).write_volatile(tag);
@@ -300,7 +306,7 @@ pub(crate) fn tell_own(hit: Hit) {
     if !maps::only_suspects() {
         return;
     }
-    let Some(open) = open::find(task::current_ids().0) else { return };
+    let Some(open) = open::find(task::current_tid()) else { return };
     // SAFETY: the section is the current task's.
     let (next, held) = unsafe { (open.as_ref().first, open.as_ref().held) };
     let mut walk =

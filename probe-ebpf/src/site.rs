@@ -173,7 +173,7 @@ impl Access for Probed {
     }
 
     #[inline(always)]
-    fn known_stack(&self, open: &Open) -> Option<u64> {
+    fn known_stack(&self, open: &mut Open) -> Option<u64> {
         // SAFETY: as above.
         stack::known_inside(Slot::Site, unsafe { (*self.0).caller }, open)
     }
@@ -188,7 +188,9 @@ impl Access for Probed {
 
     /// It was looked at from the beginning.
     #[inline(always)]
-    unsafe fn look(&self, _record: *mut Record) {}
+    fn memory(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Fills in what is accessed.

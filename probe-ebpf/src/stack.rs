@@ -198,12 +198,19 @@ pub(crate) fn take_inside(
 
 /// The stack of an access of a task inside of a section, if it is known without any walk. 0 if none is wanted.
 #[inline(always)]
-pub(crate) fn known_inside(slot: Slot, caller: u64, open: &Open) -> Option<u64> {
+pub(crate) fn known_inside(slot: Slot, caller: u64, open: &mut Open) -> Option<u64> {
     if !maps::stacks() {
         return Some(0);
     }
+    if let Some(stack) = open.recent(slot, caller) {
+        return Some(stack);
+    }
     let known = recall(slot, StackHash::NEW.push(caller).id(), open.opener)?;
-    (known.stack != 0).then_some(known.stack)
+    if known.stack == 0 {
+        return None;
+    }
+    open.keep_recent(slot, caller, known.stack);
+    Some(known.stack)
 }
 
 /// The place of a stack among those that are known.

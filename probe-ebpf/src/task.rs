@@ -21,6 +21,17 @@ pub(crate) fn current_ids() -> (u32, u32) {
     (both as u32, (both >> 32) as u32)
 }
 
+/// The current task's thread id. Where its place is known it is loaded from there, without a call.
+#[inline(always)]
+pub(crate) fn current_tid() -> u32 {
+    if maps::pid_offset() == Settings::NO_OFFSET {
+        return current_ids().0;
+    }
+    // SAFETY: the helper has no precondition and never gives NULL.
+    let task = unsafe { bpf_get_current_task_btf() };
+    tid(task.cast::<c_void>().cast_const())
+}
+
 /// Whether the running kernel keeps the counters itself.
 #[inline(always)]
 pub(crate) fn kernel_counts() -> bool {
@@ -52,7 +63,7 @@ pub(crate) fn current_in_section() -> bool {
         let task = unsafe { bpf_get_current_task_btf() };
         counters_say_so(task.cast::<c_void>().cast_const())
     } else {
-        map_says_so(current_ids().0)
+        map_says_so(current_tid())
     }
 }
 

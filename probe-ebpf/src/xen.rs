@@ -215,7 +215,7 @@ impl Access for Stored {
     }
 
     #[inline(always)]
-    fn known_stack(&self, _open: &Open) -> Option<u64> {
+    fn known_stack(&self, _open: &mut Open) -> Option<u64> {
         if maps::stacks() { None } else { Some(0) }
     }
 
@@ -229,5 +229,7 @@ impl Access for Stored {
 
     /// It was looked at from the beginning.
     #[inline(always)]
-    unsafe fn look(&self, _record: *mut Record) {}
+    fn memory(&self) -> Option<u64> {
+        None
+    }
 }
