@@ -3,6 +3,7 @@
 //! That the kernel refuses one is normal, and told. What is probed sends nothing before all are set, so that no task is
 //! seen to enter the mode and not to leave it because a probe was missing in between.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::Instant;
@@ -103,7 +104,7 @@ impl Probes {
             let fd =
                 kprobe(ebpf, name)?.fd().map_err(|source| Error::load(name, source))?.as_fd().as_raw_fd();
             let path = format!("/proc/self/fdinfo/{fd}");
-            let text = std::fs::read_to_string(&path)
+            let text = fs::read_to_string(&path)
                 .map_err(|source| Error::Io { what: format!("read {path}"), source })?;
             sum += misses_in(&text).unwrap_or(0);
         }
@@ -140,6 +141,24 @@ fn fill(ebpf: &mut Ebpf, table: &Table) -> Result<(), Error> {
     Ok(())
 }
 
+/// What a process may do by perf events without privilege.
+const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
+
+/// Why the kernel may have refused the first of all probes. Debian's kernels have a level above those of the kernel's own
+/// source, and set it: `perf_paranoid_any()`, kernel/events/core.c:12851 of 6.12.117 and :13886 of 7.2.13.
+fn refusal(paranoid: Option<&str>) -> String {
+    let level = paranoid.and_then(|text| text.trim().parse::<i32>().ok()).filter(|level| *level > 2);
+    level.map_or_else(
+        || "the kernel refused to set a kprobe".to_owned(),
+        |level| {
+            format!(
+                "the kernel refused to set a kprobe: while kernel.perf_event_paranoid is {level}, it may want \
+                 CAP_SYS_ADMIN for that; at 2 CAP_PERFMON is enough"
+            )
+        },
+    )
+}
+
 /// Sets the probes. One that the kernel refuses is left out.
 fn attach(
     ebpf: &mut Ebpf,
@@ -160,7 +179,9 @@ fn attach(
             Ok(link) => links.push(link),
             // Nothing of the instruction: no other would do.
             Err(error) if links.is_empty() && error.kind() == io::ErrorKind::PermissionDenied => {
-                return Err(Error::NotPermitted { reason: "the kernel refused to set a kprobe".to_owned() });
+                return Err(Error::NotPermitted {
+                    reason: refusal(fs::read_to_string(PARANOID).ok().as_deref()),
+                });
             }
             Err(source) if matches!(source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
                 return Err(Error::Io { what: "set a kprobe".to_owned(), source });
@@ -193,5 +214,18 @@ fn raise_limit(wanted: u64) {
     // With privilege beyond what is the most, without it up to that; then what does not fit is an error of its own.
     if !raised.into_iter().any(|limit| setrlimit(Resource::Nofile, limit).is_ok()) {
         log::info!("failed to raise the limit of open files to {wanted}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_that_only_debian_has_is_named() {
+        assert!(refusal(Some("3\n")).contains("CAP_SYS_ADMIN"));
+        for other in [Some("2\n"), Some("-1\n"), Some("?"), None] {
+            assert!(!refusal(other).contains("CAP_SYS_ADMIN"), "{other:?}");
+        }
     }
 }

@@ -212,3 +212,16 @@ fn what_a_plan_covers_is_counted() {
     let facts = Facts { privileges, ..stock() };
     refused(&facts, ExitStatus::NotPermitted, "65 open files, and this process may have 16", "ulimit");
 }
+
+#[test]
+fn where_perf_is_for_administrators_a_plan_takes_one() {
+    let with = |paranoid, effective| {
+        let privileges = Privileges { paranoid, effective: Some(effective), ..good().privileges };
+        Facts { privileges, ..stock() }
+    };
+    let tracer = 1 << 38 | 1 << 39;
+    refused(&with(Some(3), tracer), ExitStatus::NotPermitted, "CAP_SYS_ADMIN", "root");
+    for facts in [with(Some(2), tracer), with(None, tracer), with(Some(3), 1 << 21)] {
+        assert_eq!(judged(&facts).status, ExitStatus::Inconclusive, "as with every plan");
+    }
+}

@@ -199,6 +199,14 @@ fn stock(facts: &Facts, add: Add<'_>) {
             add(ExitStatus::Inconclusive, what, "take a kernel with the drop-in, where all are seen");
         }
     }
+    // Debian's kernels ask for it at a level that others do not have (docs/plan.md).
+    let paranoid = facts.privileges.paranoid.filter(|level| *level > 2);
+    if let (Some(level), Some(false)) = (paranoid, facts.privileges.has(SYS_ADMIN)) {
+        let what = format!(
+            "while kernel.perf_event_paranoid is {level}, it may take CAP_SYS_ADMIN to set the probes of a plan"
+        );
+        add(ExitStatus::NotPermitted, what, "run lazymmu as root, or `sysctl kernel.perf_event_paranoid=2`");
+    }
     let wanted = plan.wanted().count() as u64 + 64;
     if let Some((_, most)) = facts.privileges.files.filter(|(_, most)| *most < wanted) {
         let what = format!("the plan takes {wanted} open files, and this process may have {most}");
@@ -208,6 +216,9 @@ fn stock(facts: &Facts, add: Add<'_>) {
         "the kernel has not the drop-in's tracepoints; the sites of a plan take their place".to_owned();
     add(ExitStatus::Inconclusive, what, "`lazymmu plan -o PLAN`, then `lazymmu live --plan PLAN`");
 }
+
+/// CAP_SYS_ADMIN
+const SYS_ADMIN: u32 = 21;
 
 fn process(facts: &Facts, add: Add<'_>) {
     let missing = CAPABILITIES[..2].iter().filter(|(_, bit)| facts.privileges.has(*bit) == Some(false));
