@@ -118,6 +118,11 @@ impl Lab {
         self.binaries.join("lazymmu-trial")
     }
 
+    /// What does little else than change page-table entries.
+    pub fn dense_loop(&self) -> PathBuf {
+        self.binaries.join("lazymmu-loop")
+    }
+
     /// Judges a trace on this machine, with the same binary as in the guests.
     pub fn replay(&self, trace: &Path) -> std::io::Result<Said> {
         binary::run(Command::new(self.lazymmu()).arg("replay").arg(trace).args(["--format", "json"]))
@@ -146,6 +151,11 @@ impl Lab {
     /// The module with a bug, for the full 6.12.
     pub fn stale_module(&self) -> Result<PathBuf, Missing> {
         variable("LAZYMMU_VM_STALE_MODULE")
+    }
+
+    /// Debian's systemd with what it needs, as below a root.
+    pub fn systemd(&self) -> Result<PathBuf, Missing> {
+        variable("LAZYMMU_VM_SYSTEMD")
     }
 
     /// The hypervisor.

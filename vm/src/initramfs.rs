@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use crate::cpio::{Archive, Node};
@@ -73,6 +75,38 @@ impl Initramfs {
         Ok(())
     }
 
+    /// Adds all that is below a directory of the host, as below the guest's root. What is neither a file, a link nor a
+    /// directory with something in it is left out.
+    pub fn add_tree(&mut self, host: &Path) -> Result<(), Error> {
+        self.add_below(host, host).map_err(|source| Error::Prepare {
+            what: format!("read what is below {}", host.display()),
+            source,
+        })
+    }
+
+    fn add_below(&mut self, root: &Path, directory: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let (path, kind) = (entry.path(), entry.file_type()?);
+            let guest = path.strip_prefix(root).unwrap_or(&path).to_owned();
+            if kind.is_dir() {
+                self.add_below(root, &path)?;
+            } else if kind.is_symlink() {
+                let target = fs::read_link(&path)?;
+                let target = target.to_str().ok_or_else(|| io::Error::other("a link that is not UTF-8"))?;
+                self.links.insert(guest, target.to_owned());
+            } else if kind.is_file() {
+                self.add(guest, fs::read(&path)?, entry.metadata()?.mode() & 0o7777);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a link. One that had the same path is replaced.
+    pub fn add_link(&mut self, guest: &str, target: &str) {
+        self.links.insert(PathBuf::from(guest.trim_start_matches('/')), target.to_owned());
+    }
+
     /// Adds a file with this content. One that had the same path is replaced.
     pub fn add(&mut self, guest: impl AsRef<Path>, data: impl Into<Vec<u8>>, mode: u32) {
         // "/a/./b", "a/b" and "/a/b" are one name; a path cannot leave the root, as in a real file system.
@@ -102,7 +136,7 @@ impl Initramfs {
         files.insert(job_path, &job_file);
 
         let mut directories: BTreeSet<PathBuf> = DIRECTORIES.iter().map(PathBuf::from).collect();
-        for path in files.keys() {
+        for path in files.keys().copied().chain(self.links.keys().map(PathBuf::as_path)) {
             directories.extend(path.ancestors().skip(1).map(Path::to_path_buf));
         }
         directories.remove(Path::new(""));
@@ -127,7 +161,7 @@ impl Initramfs {
 fn name(path: &Path) -> Result<String, Error> {
     path.to_str().map(str::to_owned).ok_or_else(|| Error::Prepare {
         what: format!("pack {}", path.display()),
-        source: std::io::Error::new(std::io::ErrorKind::InvalidInput, "its name is not UTF-8"),
+        source: io::Error::new(io::ErrorKind::InvalidInput, "its name is not UTF-8"),
     })
 }
 

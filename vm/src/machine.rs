@@ -46,6 +46,7 @@ pub struct Machine {
     cpus: u32,
     memory: u32,
     append: Vec<String>,
+    cable: bool,
     limits: Limits,
 }
 
@@ -61,6 +62,7 @@ impl Machine {
             cpus: 1,
             memory: 1024,
             append: Vec::new(),
+            cable: false,
             limits: Limits::default(),
         }
     }
@@ -114,6 +116,14 @@ impl Machine {
         self
     }
 
+    /// Joins the third serial port (`/dev/ttyS2`) to the fourth by a cable, so that a program in the guest can be the
+    /// terminal of another.
+    #[must_use]
+    pub fn with_cable(mut self) -> Self {
+        self.cable = true;
+        self
+    }
+
     /// Sets how long each phase may take.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
@@ -137,7 +147,7 @@ impl Machine {
             .map_err(preparing("make a temporary directory"))?;
         let initrd = directory.path().join("initramfs");
         fs::write(&initrd, initramfs.pack(job)?).map_err(preparing("write the initramfs"))?;
-        let process = Process::start(&self.qemu, &self.arguments(&initrd), directory)?;
+        let process = Process::start(&self.qemu, &self.arguments(&initrd), directory, self.cable)?;
         Ok(Booting { process, limits: self.limits, since: Instant::now() })
     }
 

@@ -54,8 +54,14 @@ pub(crate) struct Watch {
 }
 
 impl Process {
-    /// Starts QEMU. The first serial port goes to `console` in the directory, the second one to our pipe.
-    pub(crate) fn start(program: &str, arguments: &[String], directory: TempDir) -> Result<Self, Error> {
+    /// Starts QEMU. The first serial port goes to `console` in the directory, the second one to our pipe, and a cable joins
+    /// the third to the fourth.
+    pub(crate) fn start(
+        program: &str,
+        arguments: &[String],
+        directory: TempDir,
+        cable: bool,
+    ) -> Result<Self, Error> {
         let console_path = directory.path().join("console");
         let console = File::create_new(&console_path)
             .and_then(|_| File::open(&console_path))
@@ -64,6 +70,7 @@ impl Process {
             .args(arguments)
             .args(["-serial", &format!("file:{}", escape(&console_path))])
             .args(["-chardev", "stdio,id=channel,signal=off", "-serial", "chardev:channel"])
+            .args(if cable { joined(&directory.path().join("cable")).to_vec() } else { Vec::new() })
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -228,6 +235,22 @@ fn read_frames(stdout: ChildStdout, sender: &SyncSender<io::Result<Frame>>) {
     }
 }
 
+/// Two serial ports that are joined by a socket.
+fn joined(socket: &Path) -> [String; 8] {
+    let path = escape(socket);
+    let words = [
+        "-chardev",
+        &format!("socket,id=near,path={path},server=on,wait=off"),
+        "-serial",
+        "chardev:near",
+        "-chardev",
+        &format!("socket,id=far,path={path}"),
+        "-serial",
+        "chardev:far",
+    ];
+    words.map(str::to_owned)
+}
+
 /// A path in an option of QEMU, where a comma ends the value and two mean one.
 pub(crate) fn escape(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
@@ -240,7 +263,7 @@ mod tests {
     #[test]
     fn a_missing_qemu_is_told() {
         let directory = tempfile::tempdir().unwrap();
-        let error = Process::start("qemu-system-none", &[], directory).err().unwrap();
+        let error = Process::start("qemu-system-none", &[], directory, false).err().unwrap();
         assert!(matches!(error, Error::QemuMissing { .. }), "{error}");
     }
 

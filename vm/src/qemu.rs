@@ -28,8 +28,11 @@ pub enum Threads {
     /// One for each, where the host's memory is ordered strongly enough; QEMU decides that.
     Multi,
     /// One for all, and the guest's clocks count instructions, one for a nanosecond: so the guest does not feel how busy
-    /// the host is, nor what an instruction costs.
+    /// the host is, nor what an instruction costs. Where nothing in the guest runs, its clocks jump to when something will.
     Counting,
+    /// The same, but where nothing runs, the clocks go as the host's do: for a guest that waits for what comes from outside,
+    /// if only by a cable.
+    CountingAwake,
 }
 
 impl Threads {
@@ -80,7 +83,9 @@ impl Hardware<'_> {
         let accelerator = match self.accelerator {
             Accelerator::Kvm => "kvm".to_owned(),
             Accelerator::Tcg => match self.threads {
-                Threads::Single | Threads::Counting => "tcg,thread=single".to_owned(),
+                Threads::Single | Threads::Counting | Threads::CountingAwake => {
+                    "tcg,thread=single".to_owned()
+                }
                 Threads::Multi => "tcg".to_owned(),
             },
         };
@@ -94,8 +99,11 @@ impl Hardware<'_> {
             xen::APPEND.clone_into(&mut append);
         }
         let (smp, memory) = (self.cpus.to_string(), self.memory.to_string());
-        let counting = self.accelerator == Accelerator::Tcg && self.threads == Threads::Counting;
-        let clock: &[&str] = if counting { &["-icount", "shift=0,sleep=off"] } else { &[] };
+        let clock: &[&str] = match (self.accelerator, self.threads) {
+            (Accelerator::Tcg, Threads::Counting) => &["-icount", "shift=0,sleep=off"],
+            (Accelerator::Tcg, Threads::CountingAwake) => &["-icount", "shift=0,sleep=on"],
+            _ => &[],
+        };
         [
             ["-accel", &accelerator],
             ["-cpu", &cpu],
@@ -188,8 +196,10 @@ mod tests {
         assert_eq!(arguments(Accelerator::Tcg, Threads::Single)[1], "tcg,thread=single");
         assert_eq!(arguments(Accelerator::Kvm, Threads::Single)[1], "kvm");
         for (accelerator, counts) in [(Accelerator::Tcg, true), (Accelerator::Kvm, false)] {
-            let arguments = arguments(accelerator, Threads::Counting);
-            assert_eq!(arguments.iter().any(|word| word == "-icount"), counts);
+            for threads in [Threads::Counting, Threads::CountingAwake] {
+                let arguments = arguments(accelerator, threads);
+                assert_eq!(arguments.iter().any(|word| word == "-icount"), counts);
+            }
         }
     }
 

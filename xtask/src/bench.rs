@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::guest::Binaries;
 use crate::kernel::{self, Variant};
 use crate::stock::{self, Series};
-use crate::{paths, peers, sh, vm};
+use crate::{paths, sh, unpacked, vm};
 
 /// What `cargo xtask bench` takes.
 #[derive(clap::Args)]
@@ -76,7 +76,7 @@ fn machines(cargo: &mut Command, compared: bool) -> Result<()> {
     }
     let bare = kernel::ensure(kernel::Series::V7, Variant::Bare)?;
     cargo.env("LAZYMMU_VM_KERNEL_7_BARE", &bare.directory);
-    match peers::ensure() {
+    match unpacked::peers() {
         Ok(root) => {
             cargo.env("LAZYMMU_BENCH_PEERS", root);
         }

@@ -15,12 +15,13 @@ mod kernel;
 mod module;
 mod mutants;
 mod paths;
-mod peers;
+
 mod plan;
 mod setup;
 mod sh;
 mod stock;
 mod test;
+mod unpacked;
 mod vm;
 mod xen;
 

@@ -1,5 +1,5 @@
 //! Daemons in a guest: what clients see and may see, and what is left of one that ends or is killed; and a session with a
-//! view, which is its client. What is done there stands in `src/bin/lazymmu-trial.rs`.
+//! view, which is its client. What is done there stands in `src/bin/lazymmu-trial/`.
 
 use std::time::Duration;
 
@@ -11,9 +11,13 @@ use crate::shared::{Plan, Run, Runs, TRIAL};
 
 static RUNS: Runs = Runs::new();
 static KILLED: Runs = Runs::new();
+static CROWDED: Runs = Runs::new();
 
 /// Generous: a guest may be a hundred times slower than the machine.
 const LIMIT: Duration = Duration::from_mins(19);
+
+/// By this, a terminal is told to say what the mouse does.
+const MOUSE: &str = "\x1b[?1000h";
 
 /// CAP_PERFMON and CAP_BPF (include/uapi/linux/capability.h).
 const LEFT: u64 = 1 << 38 | 1 << 39;
@@ -75,7 +79,10 @@ pub(crate) fn a_session_shows_itself(series: Series) {
         let seen = &seen[when];
         let [before, screen, after] = ["before", "screen", "after"].map(|part| seen[part].as_str().unwrap());
         assert_eq!(seen["code"], 1, "{when}: {before}\n{after}");
-        assert!(screen.contains("session") && screen.contains("read-pending"), "{when}: {screen:?}");
+        let shown = if when == "ended" { "attached" } else { "read-pending" };
+        assert!(screen.contains("session") && screen.contains(shown), "{when}: {screen:?}");
+        // As it was asked for.
+        assert_eq!(screen.contains(MOUSE), when != "ended", "{when}: {screen:?}");
         assert!(!screen.contains("lazymmu: "), "{when}: written over the screen: {screen:?}");
         // What was said meanwhile, the account, the report.
         assert!(after.contains("lazymmu: found read-pending: "), "{when}: {after}");
@@ -151,6 +158,30 @@ pub(crate) fn killed_it_leaves_nothing_behind(series: Series) {
     assert_eq!(seen["ended"]["code"], 0, "{seen:#}");
     assert_eq!(seen["left"], Value::Array(Vec::new()), "{seen:#}");
     nothing_is_left(&seen["bpf"]);
+}
+
+/// One of them never reads. All ran in one guest and one daemon, in turn.
+pub(crate) fn twenty_clients_cost_the_capture_nothing(series: Series) {
+    /// How often there is a crowd, and how often none.
+    const TURNS: &str = "3";
+    let plan = || Plan::new().with_trial().counting().run_as("crowd", trial(&["crowd", TURNS]));
+    let seen = seen(CROWDED.get(series, plan), "crowd");
+    let (alone, crowded) = (&seen["alone"], &seen["crowded"]);
+    let of = |who: &Value, what: &str| who[what].as_f64().unwrap();
+    let ratio = of(crowded, "median_ns") / of(alone, "median_ns");
+    let ticks = |who: &Value, thread: &str| who["threads"][thread].as_u64().unwrap_or(0);
+    eprintln!("with twenty clients the loop takes {ratio:.3} of the processor time that it takes without");
+    for thread in ["lazymmu", "serving", "naming"] {
+        let [alone, crowded] = [alone, crowded].map(|who| ticks(who, thread));
+        eprintln!("the daemon's thread {thread}: {alone} ticks without, {crowded} ticks with them");
+    }
+    let lost = [alone, crowded].map(|who| (who["records"].as_u64().unwrap(), who["lost"].as_u64().unwrap()));
+    eprintln!("(records, lost): {:?} without, {:?} with them", lost[0], lost[1]);
+    assert_eq!((lost[0].1, lost[1].1), (0, 0), "something is lost: {seen:#}");
+    assert!(lost[0].0 > 100_000 && lost[1].0 > 100_000, "{seen:#}");
+    assert!(ratio < 1.1, "{seen:#}");
+    assert!(seen["fewest"].as_u64().unwrap() > 1, "a client that reads heard nothing: {seen:#}");
+    assert_eq!(seen["ended"]["code"], 0, "{seen:#}");
 }
 
 fn nothing_is_left(bpf: &Value) {

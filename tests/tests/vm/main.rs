@@ -18,6 +18,8 @@ mod recording;
 mod refused;
 mod runner;
 mod sections;
+mod serial;
+mod service_on_stock_6_12;
 mod shared;
 mod sites;
 mod stacks;
@@ -343,6 +345,11 @@ mod daemon_of_7 {
     }
 
     #[test]
+    fn the_view_on_a_serial_line_shows_a_finding_at_once() {
+        serial::shows_a_finding_at_once(Series::V7);
+    }
+
+    #[test]
     fn clients_see_no_more_than_they_may() {
         daemon::clients_see_no_more_than_they_may(Series::V7);
     }
@@ -358,9 +365,19 @@ mod daemon_of_7 {
     }
 }
 
-/// Twenty times; `cargo xtask test --vm all` has it.
+/// For longer; `cargo xtask test --vm all` has it.
 mod daemon_often_of_7 {
     use super::*;
+
+    #[test]
+    fn twenty_clients_cost_the_capture_nothing() {
+        daemon::twenty_clients_cost_the_capture_nothing(Series::V7);
+    }
+
+    #[test]
+    fn the_view_on_a_serial_line_shows_findings_while_all_workloads_run() {
+        serial::shows_findings_while_all_workloads_run(Series::V7);
+    }
 
     #[test]
     fn killed_it_leaves_nothing_behind() {

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use lazymmu_tests::{Lab, Report, Said, Series, step_output};
-use lazymmu_vm::{Command, Finished, Limits, Step, StepResult};
+use lazymmu_vm::{Command, Finished, Limits, Step, StepResult, Threads};
 
 /// What a run on a kernel gave: its programs by the names that the tests know them by.
 pub(crate) struct Run {
@@ -40,7 +40,11 @@ pub(crate) const PROBE_PLAN: &str = "/kernel.plan";
 /// Where guests have what talks to daemons.
 pub(crate) const TRIAL: &str = "/bin/lazymmu-trial";
 
+/// Where they have what does little else than change entries.
+const LOOP: &str = "/bin/lazymmu-loop";
+
 /// What is done in a run.
+#[allow(clippy::struct_excessive_bools, reason = "each is a thing of its own that a machine may have")]
 pub(crate) struct Plan {
     steps: Vec<Step>,
     names: Vec<&'static str>,
@@ -49,6 +53,8 @@ pub(crate) struct Plan {
     append: &'static str,
     xen: bool,
     trial: bool,
+    cable: bool,
+    counting: bool,
     /// What is changed in the kernel's probe plan, which is put into the guest.
     probes: Option<fn(&str) -> String>,
 }
@@ -64,6 +70,8 @@ impl Plan {
             append: "",
             xen: false,
             trial: false,
+            cable: false,
+            counting: false,
             probes: None,
         }
     }
@@ -92,9 +100,21 @@ impl Plan {
         self
     }
 
-    /// Puts `/bin/lazymmu-trial` into the guest.
+    /// Puts `/bin/lazymmu-trial` into the guest, and `/bin/lazymmu-loop`.
     pub(crate) fn with_trial(mut self) -> Self {
         self.trial = true;
+        self
+    }
+
+    /// Joins `/dev/ttyS2` to `/dev/ttyS3`.
+    pub(crate) fn with_cable(mut self) -> Self {
+        self.cable = true;
+        self
+    }
+
+    /// Has the guest's clocks count instructions where it is emulated, so that they do not feel how busy the host is.
+    pub(crate) fn counting(mut self) -> Self {
+        self.counting = true;
         self
     }
 
@@ -118,7 +138,7 @@ impl Plan {
     }
 
     fn run(self, series: Series) -> Result<Run, String> {
-        let Self { steps, names, debug_info, cpus, append, xen, trial, probes } = self;
+        let Self { steps, names, debug_info, cpus, append, xen, trial, cable, counting, probes } = self;
         let lab = Lab::open().map_err(|error| error.to_string())?;
         let kernel = lab.kernel(series).map_err(|error| error.to_string())?;
         let hypervisor = xen.then(|| lab.xen()).transpose().map_err(|error| error.to_string())?;
@@ -126,6 +146,7 @@ impl Plan {
             let mut initramfs = lab.initramfs()?;
             if trial {
                 initramfs.add_file(TRIAL, &lab.trial(), 0o755)?;
+                initramfs.add_file(LOOP, &lab.dense_loop(), 0o755)?;
             }
             if debug_info {
                 kernel.add_debug_info(&mut initramfs)?;
@@ -139,6 +160,12 @@ impl Plan {
             if trial {
                 // Many daemons come and go in it.
                 machine = machine.limits(Limits { job: Duration::from_mins(20), ..Limits::default() });
+            }
+            if counting {
+                machine = machine.threads(if cable { Threads::CountingAwake } else { Threads::Counting });
+            }
+            if cable {
+                machine = machine.with_cable();
             }
             if let Some(hypervisor) = hypervisor {
                 machine = machine.under(hypervisor);

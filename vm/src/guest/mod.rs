@@ -38,7 +38,8 @@ pub fn is_first_process() -> bool {
 ///
 /// For jobs it is also a tool: `/init reset` ends the machine at once, `/init repeat PROGRAM...` runs a program
 /// again and again, until that fails, `/init each PROGRAM... -- WORD...` runs a program with each of the words in turn,
-/// and `/init write PATH TEXT` writes a text to a file.
+/// and `/init write PATH TEXT` writes a text to a file. Where a service manager is the first process
+/// `/init job` as one of its services does the job and ends the machine.
 pub fn main() -> ExitCode {
     let first = std::process::id() == 1;
     // The first process finds nothing mounted.
@@ -58,18 +59,20 @@ pub fn main() -> ExitCode {
             "find lazymmu's mark on the kernel's command line: this is none of its virtual machines",
         );
     };
-    if first {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if first || arguments == ["job"] {
         thread::spawn(move || {
             thread::sleep(Duration::from_secs(seconds));
             eprintln!("init: nobody has ended this machine in {seconds} s");
             end();
         });
+        // Another first process has mounted what there is to mount.
+        let mounted = if first { mounts::all() } else { Ok(()) };
         // The console may show this in the midst of other lines; what counts goes through the channel.
-        eprintln!("{}", work());
+        eprintln!("{}", work(mounted));
         end();
         return refuse("end");
     }
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.split_first() {
         Some((tool, [])) if tool == "reset" => {
             end();
@@ -130,8 +133,8 @@ fn end() {
     }
 }
 
-fn work() -> JobStatus {
-    let mut channel = match mounts::all().and_then(|()| Channel::open()) {
+fn work(mounted: Result<(), String>) -> JobStatus {
+    let mut channel = match mounted.and_then(|()| Channel::open()) {
         Ok(channel) => channel,
         Err(why) => return JobStatus::Failed(why),
     };

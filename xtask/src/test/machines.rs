@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use super::summary::{Counts, Tally};
 use crate::guest::Binaries;
 use crate::kernel::{self, BuiltKernel, Series, Variant};
-use crate::{module, plan, sh, stock, vm, xen};
+use crate::{module, plan, sh, stock, unpacked, vm, xen};
 
 /// A kernel that is tested: the variable that says where it is, and the modules of its tests.
 type Tested = (Series, Variant, &'static str, &'static [&'static str]);
@@ -82,6 +82,9 @@ const PLANNED: &str = "planned::";
 /// The tests that need the module of kernel/stale/ are in the module of those of its kernel.
 const STALE: &str = "stock_xen::";
 
+/// The module of the tests with systemd.
+const SERVICE: &str = "service_on_stock_6_12::";
+
 /// The modules of the tests under Xen end so.
 const XEN: &str = "xen::";
 
@@ -140,6 +143,14 @@ pub(super) fn run(tally: &mut Tally, variants: bool) {
         }
         Some(None) => skip(tally, &mut cargo, XEN, "Xen is fetched with apt, and this is not Debian"),
         None => skip(tally, &mut cargo, XEN, "there is no Xen"),
+    }
+    if variants {
+        match unpacked::systemd() {
+            Ok(root) => {
+                cargo.env("LAZYMMU_VM_SYSTEMD", root);
+            }
+            Err(error) => skip(tally, &mut cargo, SERVICE, &format!("there is no systemd: {error:#}")),
+        }
     }
     if let Some(stock) = stock::in_cache_of(stock::Series::V6_12Full).filter(|_| variants) {
         match tally.check("module with a bug", || module::ensure(&stock)) {
@@ -314,6 +325,7 @@ mod tests {
             "LAZYMMU_VM_ACCELERATOR",
             "LAZYMMU_VM_XEN",
             "LAZYMMU_VM_STALE_MODULE",
+            "LAZYMMU_VM_SYSTEMD",
             "\"LAZYMMU_VM_KERNEL\"",
         ]) {
             assert!(reader.contains(variable), "{variable}");

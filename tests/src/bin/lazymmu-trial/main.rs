@@ -1,10 +1,15 @@
 //! What a test does with daemons inside a guest, where nothing else could talk to them: `serve` lets clients see what a
-//! workload does, `live` leaves the views of sessions, `kill N` kills daemons at random moments. `lookups COMMAND` runs a
-//! command beside a task that keeps the kernel from running programs at kprobes. Each prints a line of JSON with what it saw;
-//! that it is as it should be is for the test to say.
+//! workload does, `live` leaves the views of sessions, `kill N` kills daemons at random moments, `lookups COMMAND` runs a
+//! command beside a task that keeps the kernel from running programs at kprobes, `serial WORKLOAD...` looks at one over a serial
+//! line, `crowd N` measures what twenty clients cost, `service WORKLOAD...` has systemd start one. Each prints a line of JSON
+//! with what it saw; that it is as it should be is for the test to say.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what fails here fails the test")]
+
+mod crowd;
+mod serial;
+mod service;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -42,7 +47,10 @@ fn main() {
         ["live"] => live(),
         ["kill", times] => kill(times.parse().unwrap()),
         ["lookups", program, ref arguments @ ..] => lookups(program, arguments),
-        _ => panic!("serve, look, live, kill N or lookups COMMAND"),
+        ["crowd", turns] => crowd::crowd(turns.parse().unwrap()),
+        ["service", ref workloads @ ..] => service::service(workloads),
+        ["serial", ref workload @ ..] => serial::serial(workload),
+        _ => panic!("serve, look, live, kill N, lookups COMMAND, crowd N, or service or serial WORKLOAD..."),
     };
     println!("{seen}");
 }
@@ -80,7 +88,7 @@ impl Daemon {
     }
 
     /// As packaging/lazymmu.service has it: with few privileges, and the group that may connect as its own.
-    fn start_confined(trace: &'static str) -> Self {
+    fn start_confined(words: &'static [&'static str]) -> Self {
         let left =
             CapabilitySet::BPF | CapabilitySet::PERFMON | CapabilitySet::SYSLOG | CapabilitySet::SETPCAP;
         let confined = thread::spawn(move || {
@@ -88,7 +96,7 @@ impl Daemon {
             for capability in CapabilitySet::all().difference(left).iter() {
                 let _ = remove_capability_from_bounding_set(capability);
             }
-            Self::spawn(Command::new(LAZYMMU).args(["daemon", "--record", trace]).gid(MEMBER))
+            Self::spawn(Command::new(LAZYMMU).arg("daemon").args(words).gid(MEMBER))
         });
         confined.join().unwrap()
     }
@@ -143,14 +151,23 @@ fn connect() -> Client {
 }
 
 fn workload(name: &str) -> Command {
+    workload_with(&[name])
+}
+
+/// A workload with what it takes besides.
+fn workload_with(words: &[&str]) -> Command {
     let mut command = Command::new(LAZYMMU);
-    command.args(["workload", "run", name]).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(["workload", "run"]).args(words).stdout(Stdio::null()).stderr(Stdio::null());
     command
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap()
 }
 
 /// A client of each kind sees what a workload does; then the daemon is asked to end.
 fn serve() -> Value {
-    let daemon = Daemon::start_confined("/out/served.lmt");
+    let daemon = Daemon::start_confined(&["--record", "/out/served.lmt"]);
     let ready = daemon.told();
     let mut client = connect();
     client.send(&Request::Subscribe {}).unwrap();
@@ -225,14 +242,15 @@ fn live() -> Value {
     mount("devpts", "/dev/pts", "devpts", MountFlags::empty(), None).unwrap();
     let once = [LAZYMMU, "workload", "run", "fork-exclusive"];
     let again = [&["/init", "repeat"], &once[..]].concat();
-    let going = on_terminal(&again, &["read-pending"], None);
-    let ended = on_terminal(&once, &["ended", "read-pending"], None);
-    let told = on_terminal(&again, &["read-pending"], Some(Signal::TERM));
+    let going = on_terminal(&[], &again, &["read-pending"], None);
+    let look = ["--ascii", "--no-mouse", "--keys", "5"];
+    let ended = on_terminal(&look, &once, &["ended", "attached"], None);
+    let told = on_terminal(&[], &again, &["read-pending"], Some(Signal::TERM));
     json!({ "going": going, "ended": ended, "told": told, "bpf": bpf() })
 }
 
 /// A session that is left, by a key or by a signal, as soon as these words have been on its screen.
-fn on_terminal(command: &[&str], words: &[&str], signal: Option<Signal>) -> Value {
+fn on_terminal(look: &[&str], command: &[&str], words: &[&str], signal: Option<Signal>) -> Value {
     let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&controller).unwrap();
     unlockpt(&controller).unwrap();
@@ -241,7 +259,9 @@ fn on_terminal(command: &[&str], words: &[&str], signal: Option<Signal>) -> Valu
     tcsetwinsize(&device, Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
     let end = || Stdio::from(device.try_clone().unwrap());
     let mut session = Command::new(LAZYMMU)
-        .args(["live", "--tui", "--color", "never", "--"])
+        .args(["live", "--tui", "--color", "never"])
+        .args(look)
+        .arg("--")
         .args(command)
         .env("TERM", "xterm-256color")
         .stdin(end())

@@ -1,5 +1,4 @@
-//! Other programs that trace, to be compared with in a machine: Debian's bpftrace and trace-cmd with the libraries that
-//! they need, unpacked below the cache. Nothing is installed.
+//! Debian packages with all that they need, unpacked below the cache as below a root, for machines. Nothing is installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,11 +9,19 @@ use anyhow::{Context, Result, bail};
 use crate::apt::{self, Apt, Suite};
 use crate::paths;
 
-const PACKAGES: [&str; 2] = ["bpftrace", "trace-cmd"];
+/// Other programs that trace, to be compared with: Debian's bpftrace and trace-cmd.
+pub(crate) fn peers() -> Result<PathBuf> {
+    ensure("peers", &["bpftrace", "trace-cmd"])
+}
 
-/// The directory in which they are unpacked, as below a root.
-pub(crate) fn ensure() -> Result<PathBuf> {
-    let directory = paths::cache()?.join("peers");
+/// The service manager that starts the daemon.
+pub(crate) fn systemd() -> Result<PathBuf> {
+    ensure("systemd", &["systemd"])
+}
+
+/// The directory in which they are unpacked.
+fn ensure(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    let directory = paths::cache()?.join(name);
     let root = directory.join("root");
     if root.is_dir() {
         return Ok(root);
@@ -22,7 +29,7 @@ pub(crate) fn ensure() -> Result<PathBuf> {
     if !Apt::is_here() {
         bail!("they are fetched with apt, and this is not Debian");
     }
-    let packages = Apt::of(Suite::Own)?.download_with_dependencies(&PACKAGES, &directory)?;
+    let packages = Apt::of(Suite::Own)?.download_with_dependencies(packages, &directory)?;
     // Half a tree must not be taken for a whole one.
     let fresh = directory.join("fresh");
     remove(&fresh)?;
