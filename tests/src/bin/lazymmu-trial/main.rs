@@ -312,9 +312,14 @@ fn look_as(user: u32) -> Value {
     serde_json::from_slice(&said.stdout).unwrap_or_else(|error| json!(format!("{error}: {said:?}")))
 }
 
-/// How many programs and links of BPF there are. Those of a process that ended go when the kernel finds the time.
+/// How many programs of BPF there are that trace, and how many links. Those of a process that ended go when the kernel finds
+/// the time. systemd has programs of its own, which do not trace.
 fn bpf() -> Value {
-    let count = || (aya::programs::loaded_programs().count(), aya::programs::loaded_links().count());
+    /// Kprobes, tracepoints, raw ones, and what is attached by BTF (`enum bpf_prog_type`, include/uapi/linux/bpf.h).
+    const TRACE: [u32; 4] = [2, 5, 17, 26];
+    let programs = || aya::programs::loaded_programs().filter_map(Result::ok);
+    let tracing = || programs().filter(|program| TRACE.contains(&(program.program_type() as u32)));
+    let count = || (tracing().count(), aya::programs::loaded_links().count());
     let begun = Instant::now();
     while count() != (0, 0) && begun.elapsed() < PATIENCE {
         thread::sleep(Duration::from_millis(50));

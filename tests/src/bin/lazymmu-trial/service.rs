@@ -42,14 +42,13 @@ pub(crate) fn service(workloads: &[&str]) -> Value {
         (now["NRestarts"] == "1" && now["ActiveState"] == "active").then_some(now)
     });
     let (client, seen_again) = watch(workloads);
-    let security = run(&["/bin/systemd-analyze", "security", "--no-pager", UNIT]);
     let stopped = run(&["/bin/systemctl", "stop", UNIT]);
     let cut_again = until_cut(client);
     json!({
         "installed": installed, "started": started, "first": first, "seen": seen, "cut": cut, "again": again,
         "seen_again": seen_again, "stopped": stopped, "cut_again": cut_again, "last": properties(),
         "settings": [before, during, settings()], "socket": Path::new(SOCKET).exists(), "bpf": bpf(),
-        "security": security["out"].as_str().and_then(|text| text.lines().last()), "journal": journal(),
+        "journal": journal(),
     })
 }
 
