@@ -1,19 +1,25 @@
 //! What watching costs, beside what other programs need to watch the same.
 //!
-//! In one guest a loop that does little else than change page-table entries runs again and again: unwatched, then
-//! watched by lazymmu and by others, each in turn, for many short rounds. What is printed is the loop's own processor time
-//! over that of the unwatched one of the same round: the median of all rounds, and between which two lie all but the
-//! highest and lowest quarter. The drop-in itself is measured last, in other guests: compiled in and idle, over a kernel
+//! In one guest a loop runs again and again: unwatched, then watched by lazymmu and by others, each in turn, for many short
+//! rounds. What is printed is the loop's own processor time over that of the unwatched one of the same round: the median of
+//! all rounds, and between which two lie all but the highest and lowest quarter. How many hits a round has is counted by a
+//! capture of everything. The drop-in itself is measured last, in other guests: compiled in and idle, over a kernel
 //! without it.
 //!
-//! On an emulated machine time means little, and less where the host is busy. There the guest's clocks count instructions,
-//! and what is printed are ratios of these: they do not know of caches, nor that an atomic costs more than an addition.
+//! There are two loops. `lives` has about one hit in a microsecond, and what is aimed at is said of it; `dense` has as many
+//! as can be had, several times more.
 //!
-//! `cargo xtask bench live`, or `-- ROUNDS NAME...` for some of the ways only. `bpftrace` and `trace-cmd` are those that
+//! On an emulated machine time means little, and less where the host is busy. There the guest's clocks count instructions,
+//! and what is printed are ratios of these: they do not know of caches, nor that an atomic costs more than an addition. Only
+//! the hits in a microsecond are measured with a clock, in a guest of their own.
+//!
+//! `cargo xtask bench live`, or `-- ROUNDS NAME...` for some of the loops and ways only. `bpftrace` and `trace-cmd` are those that
 //! `LAZYMMU_BENCH_PEERS` has. `LAZYMMU_BENCH_BEFORE` names a binary of lazymmu for the guest that is measured beside this one.
 
 #[path = "live/peers.rs"]
 mod peers;
+#[path = "live/ways.rs"]
+mod ways;
 
 use std::env;
 use std::error::Error;
@@ -26,69 +32,14 @@ use lazymmu_tests::{Lab, Series, number_before, step_output};
 use lazymmu_vm::{Command, Initramfs, Job, KernelDirectory, Limits, Output, Step, StepResult, Threads};
 
 use peers::Peers;
+use ways::{Loop, Way};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// How often the loop changes all its pages, each time that it runs.
-const LOOPS: &str = "12";
 const ROUNDS: usize = 9;
 /// How often each kernel is booted for what the drop-in costs idle, and how often the loop runs there.
 const BOOTS: usize = 3;
 const RUNS: usize = 6;
-
-const LOOP: &str = "/bin/lazymmu-loop";
-
-/// A way to run the loop.
-struct Way {
-    name: &'static str,
-    what: &'static str,
-    /// The words before the loop.
-    words: Vec<&'static str>,
-    /// The most that it should cost.
-    most: Option<f64>,
-}
-
-/// Another lazymmu, if there is one.
-const BEFORE: &str = "/bin/lazymmu-before";
-
-impl Way {
-    /// Whether it is another program's.
-    fn is_peer(&self) -> bool {
-        self.words.first().is_some_and(|program| program.starts_with("/usr/"))
-    }
-}
-
-fn ways(peers: bool, before: bool) -> Vec<Way> {
-    let of = |program, name, what, arguments: &[&'static str], most| Way {
-        name,
-        what,
-        words: [program, "record", "-o", "/tmp/bench.lmt"]
-            .into_iter()
-            .chain(arguments.iter().copied())
-            .chain(["--", LOOP, LOOPS])
-            .collect(),
-        most,
-    };
-    let lazymmu = |name, what, arguments, most| of("/bin/lazymmu", name, what, arguments, most);
-    let mut ways = vec![
-        Way { name: "none", what: "unwatched", words: vec![LOOP, LOOPS], most: None },
-        lazymmu("suspects", "lazymmu record --capture suspects", &["--capture", "suspects"], Some(1.4)),
-        lazymmu("no-stacks", "lazymmu record --no-stacks", &["--no-stacks"], Some(1.6)),
-        lazymmu("sections", "lazymmu record", &[], Some(2.2)),
-    ];
-    if before {
-        let suspects = &["--capture", "suspects"];
-        ways.extend([
-            of(BEFORE, "b-suspects", "the other lazymmu record --capture suspects", suspects, None),
-            of(BEFORE, "b-no-stacks", "the other lazymmu record --no-stacks", &["--no-stacks"], None),
-            of(BEFORE, "b-sections", "the other lazymmu record", &[], None),
-        ]);
-    }
-    if peers {
-        ways.extend(peers::ways(LOOP, LOOPS));
-    }
-    ways
-}
 
 fn main() -> Result<ExitCode> {
     // Cargo hands `--bench` to a bench without a harness.
@@ -98,21 +49,28 @@ fn main() -> Result<ExitCode> {
         None => ROUNDS,
     };
     let wanted: Vec<String> = arguments.collect();
+    let (loops, wanted): (Vec<_>, Vec<_>) =
+        wanted.into_iter().partition(|name| Loop::ALL.iter().any(|one| one.name() == name));
     let is_wanted = |name: &str| name == "none" || wanted.is_empty() || wanted.iter().any(|one| one == name);
 
     let lab = Lab::open()?;
     let peers = Peers::open();
     let before = env::var_os("LAZYMMU_BENCH_BEFORE");
-    let mut ways = ways(peers.is_some(), before.is_some());
-    ways.retain(|way| is_wanted(way.name));
     let mut initramfs = with_loop(&lab)?;
     if let Some(peers) = &peers {
         peers.add_to(&mut initramfs)?;
     }
     if let Some(before) = &before {
-        initramfs.add_file(BEFORE, Path::new(before), 0o755)?;
+        initramfs.add_file(ways::BEFORE, Path::new(before), 0o755)?;
     }
-    let mut good = watch(&lab, &initramfs, &ways, rounds)?;
+    let mut good = true;
+    for which in Loop::ALL {
+        if loops.is_empty() || loops.iter().any(|name| name == which.name()) {
+            let mut ways = ways::ways(which, peers.is_some(), before.is_some());
+            ways.retain(|way| is_wanted(way.name));
+            good &= watch(&lab, &initramfs, which, &ways, rounds)?;
+        }
+    }
     if is_wanted("idle") {
         good &= idle(&lab, rounds.min(BOOTS))?;
     }
@@ -121,18 +79,33 @@ fn main() -> Result<ExitCode> {
 
 fn with_loop(lab: &Lab) -> Result<Initramfs> {
     let mut initramfs = lab.initramfs()?;
-    initramfs.add_file(LOOP, &lab.lazymmu().with_file_name("lazymmu-loop"), 0o755)?;
+    initramfs.add_file(ways::PROGRAM, &lab.lazymmu().with_file_name("lazymmu-loop"), 0o755)?;
     Ok(initramfs)
 }
 
 /// Runs every way in turn, and prints what each costs. False if one costs more than it should.
-fn watch(lab: &Lab, initramfs: &Initramfs, ways: &[Way], rounds: usize) -> Result<bool> {
-    let steps =
+fn watch(lab: &Lab, initramfs: &Initramfs, which: Loop, ways: &[Way], rounds: usize) -> Result<bool> {
+    let counts = [ways::FEW_ROUNDS, ways::ROUNDS]
+        .map(|rounds| Command::new(ways::record(ways::LAZYMMU, ways::ALL, &which.words(rounds))).into());
+    let measured =
         (0..rounds).flat_map(|_| ways.iter().map(|way| Command::new(way.words.iter().copied()).into()));
-    let results = run(lab, &lab.kernel(Series::V7)?, initramfs, steps.collect())?;
+    let steps = counts.into_iter().chain(measured).collect();
+    let results = run(lab, &lab.kernel(Series::V7)?, initramfs, Threads::Counting, steps)?;
+    let (counted, results) = results.split_at_checked(2).ok_or("no hits were counted")?;
     let rounds: Vec<&[StepResult]> = results.chunks(ways.len()).collect();
+    let unwatched: Result<Vec<f64>> = rounds.iter().map(|round| quiet(&round[0])).collect();
+    let unwatched = quartiles(unwatched?).1;
+    let hits = hits(counted)?;
+    let time = time(lab, initramfs, which)?;
+    println!("\n{}: {}; in a round {hits:.0} hits,", which.name(), which.what());
+    println!(
+        "{:.2} in a microsecond of {:.2} ms, {:.0} instructions for each (or nanoseconds, where they are not counted)",
+        hits / (time / 1e3),
+        time / 1e6,
+        unwatched / hits
+    );
+    println!("{:<12} {:>7} {:>15} {:>8} {:>8}", "way", "ratio", "middle half", "a hit", "at most");
     let mut good = true;
-    println!("{:<12} {:>7} {:>15}  {:>9}", "way", "ratio", "middle half", "at most");
     for (index, way) in ways.iter().enumerate() {
         let ratios: Result<Vec<f64>> =
             rounds.iter().map(|round| Ok(quiet(&round[index])? / quiet(&round[0])?)).collect();
@@ -145,19 +118,39 @@ fn watch(lab: &Lab, initramfs: &Initramfs, ways: &[Way], rounds: usize) -> Resul
             ratios => ratios?,
         };
         let (low, median, high) = quartiles(ratios);
+        let hit = (median - 1.0) * unwatched / hits;
         let most = way.most.map_or(String::new(), |most| format!("{most:.2}"));
-        println!("{:<12} {median:>7.3} {low:>7.3}-{high:<7.3}  {most:>9}  {}", way.name, way.what);
+        println!("{:<12} {median:>7.3} {low:>7.3}-{high:<7.3} {hit:>8.0} {most:>8}  {}", way.name, way.what);
         good &= way.most.is_none_or(|most| median <= most);
-        if let Some(items) = rounds.last().and_then(|round| account(&round[index])) {
-            println!("{:<12} {items}", "");
+        if let Some((items, lost)) = rounds.last().and_then(|round| account(&round[index])) {
+            println!("{:<12} {items} items, {lost} lost", "");
         }
     }
-    let unwatched: Result<Vec<f64>> = rounds.iter().map(|round| quiet(&round[0])).collect();
-    println!("the loop unwatched takes {:.2} ms", quartiles(unwatched?).1 / 1e6);
     Ok(good)
 }
 
-/// What the drop-in costs while nobody listens, over a kernel without it.
+/// How many hits a round of the loop has, by what a capture of everything saw of few rounds and of more.
+fn hits(counted: &[StepResult]) -> Result<f64> {
+    let items: Option<Vec<(u64, u64)>> = counted.iter().map(account).collect();
+    let rounds: Vec<f64> =
+        [ways::FEW_ROUNDS, ways::ROUNDS].iter().flat_map(|rounds| rounds.parse()).collect();
+    match (items.as_deref(), &rounds[..]) {
+        (Some(&[(few, 0), (many, 0)]), &[few_rounds, many_rounds]) => {
+            Ok(f64::from(u32::try_from(many.saturating_sub(few))?) / (many_rounds - few_rounds))
+        }
+        _ => Err(counted.iter().map(step_output).collect::<String>().into()),
+    }
+}
+
+/// How long a round of the unwatched loop takes by the host's clock, in nanoseconds.
+fn time(lab: &Lab, initramfs: &Initramfs, which: Loop) -> Result<f64> {
+    let steps = (0..RUNS).map(|_| Command::new(which.words(ways::ROUNDS)).into()).collect();
+    let times: Result<Vec<f64>> =
+        run(lab, &lab.kernel(Series::V7)?, initramfs, Threads::Single, steps)?.iter().map(quiet).collect();
+    Ok(quartiles(times?).0)
+}
+
+/// What the drop-in costs while nobody listens, over a kernel without it: in the denser loop, where it shows most.
 fn idle(lab: &Lab, boots: usize) -> Result<bool> {
     const MOST: f64 = 1.02;
     let bare = KernelDirectory::open(
@@ -165,11 +158,12 @@ fn idle(lab: &Lab, boots: usize) -> Result<bool> {
     )?;
     let with = lab.kernel(Series::V7)?;
     let initramfs = with_loop(lab)?;
-    let steps = || (0..RUNS).map(|_| Command::new([LOOP, LOOPS]).into()).collect();
+    let steps = || (0..RUNS).map(|_| Command::new(Loop::Dense.words(ways::ROUNDS)).into()).collect();
     let mut ratios = Vec::new();
     for _ in 0..boots {
         let least = |kernel| -> Result<f64> {
-            let times: Result<Vec<f64>> = run(lab, kernel, &initramfs, steps())?.iter().map(quiet).collect();
+            let results = run(lab, kernel, &initramfs, Threads::Counting, steps())?;
+            let times: Result<Vec<f64>> = results.iter().map(quiet).collect();
             Ok(quartiles(times?).0)
         };
         let without = least(&bare)?;
@@ -177,8 +171,8 @@ fn idle(lab: &Lab, boots: usize) -> Result<bool> {
     }
     let (low, median, high) = quartiles(ratios);
     println!(
-        "{:<12} {median:>7.3} {low:>7.3}-{high:<7.3}  {MOST:>9.2}  the drop-in, idle; {boots} boots of each kernel",
-        "idle"
+        "\n{:<12} {median:>7.3} {low:>7.3}-{high:<7.3} {:>8} {MOST:>8.2}  the drop-in, idle, in the dense loop; {boots} boots of each kernel",
+        "idle", ""
     );
     Ok(median <= MOST)
 }
@@ -187,12 +181,13 @@ fn run(
     lab: &Lab,
     kernel: &KernelDirectory,
     initramfs: &Initramfs,
+    threads: Threads,
     steps: Vec<Step>,
 ) -> Result<Vec<StepResult>> {
-    let limits = Limits { job: Duration::from_hours(1), ..Limits::default() };
+    let limits = Limits { boot: Duration::from_mins(10), job: Duration::from_hours(1), ..Limits::default() };
     // One CPU: where instructions are counted, those of another would count as time of this one.
     let machine = lab.machine(&kernel.boot_image()).cpus(1).memory(3072).limits(limits);
-    let machine = machine.threads(Threads::Counting);
+    let machine = machine.threads(threads);
     // Whoever waits wants to see that it goes on.
     let mut show = |output: Output<'_>| {
         let (Output::Stdout(bytes) | Output::Stderr(bytes)) = output;
@@ -220,9 +215,9 @@ fn quartiles(mut numbers: Vec<f64>) -> (f64, f64, f64) {
     (at(1), at(2), at(3))
 }
 
-/// What lazymmu says of what it saw.
-fn account(step: &StepResult) -> Option<String> {
+/// How many items lazymmu says that there were, and how many it lost.
+fn account(step: &StepResult) -> Option<(u64, u64)> {
     let said = String::from_utf8_lossy(&step.stderr);
     let line = said.lines().find(|line| line.contains("items:"))?;
-    Some(format!("{} items, {} lost", number_before(line, "items")?, number_before(line, "lost")?))
+    Some((number_before(line, "items")?, number_before(line, "lost")?))
 }

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use lazymmu_vm::Initramfs;
 
-use crate::{Result, Way};
+use crate::Result;
+use crate::ways::Way;
 
 /// Keeps a map of what is pending by task and entry, as far as that language allows: a write is forgotten when its task
 /// has left a section since, and only reads and read-modify-writes of the same task are compared.
@@ -21,27 +22,22 @@ END { clear(@pending); clear(@flushes); }
 const SCRIPT_PATH: &str = "/etc/pending.bt";
 
 /// The ways that they are run.
-pub(crate) fn ways(program: &'static str, loops: &'static str) -> Vec<Way> {
-    let way = |name, what, words: &[&'static str]| Way { name, what, words: words.to_vec(), most: None };
-    let script: &'static str = Box::leak(format!("{program} {loops}").into_boxed_str());
-    let events = ["-e", "lazy_mmu", "-o", "/tmp/bench.dat", program, loops];
+pub(crate) fn ways(run: &[&'static str]) -> Vec<Way> {
+    let way = |name, what, words| Way { name, what, words, most: None };
+    let script: &'static str = Box::leak(run.join(" ").into_boxed_str());
     let trace_cmd = |options: &[&'static str]| {
         let start = ["/usr/bin/trace-cmd", "record", "-q", "-b", "4096"];
-        start.into_iter().chain(options.iter().copied()).chain(events).collect::<Vec<_>>()
+        let events = ["-e", "lazy_mmu", "-o", "/tmp/bench.dat"];
+        start.iter().chain(options).chain(&events).chain(run).copied().collect()
     };
     vec![
         way(
             "bpftrace",
             "a bpftrace script with a map of pending writes",
-            &["/usr/bin/bpftrace", "-q", SCRIPT_PATH, "-c", script],
+            vec!["/usr/bin/bpftrace", "-q", SCRIPT_PATH, "-c", script],
         ),
-        Way { name: "trace-cmd", what: "trace-cmd record", words: trace_cmd(&[]), most: None },
-        Way {
-            name: "trace-cmd-T",
-            what: "trace-cmd record -T (ftrace's stacks)",
-            words: trace_cmd(&["-T"]),
-            most: None,
-        },
+        way("trace-cmd", "trace-cmd record", trace_cmd(&[])),
+        way("trace-cmd-T", "trace-cmd record -T (ftrace's stacks)", trace_cmd(&["-T"])),
     ]
 }
 

@@ -1,14 +1,17 @@
-//! `lazymmu-loop ROUNDS`: runs the dense loop and prints the processor time of each round in nanoseconds, in one line.
+//! `lazymmu-loop LOOP ROUNDS`: runs the loop `lives` or `dense` and prints the processor time of each round in nanoseconds,
+//! in one line.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let rounds = std::env::args().nth(1).and_then(|rounds| rounds.parse().ok());
-    let Some(rounds) = rounds else {
-        eprintln!("lazymmu-loop: failed to start: say how many rounds");
-        return ExitCode::from(2);
+    let mut arguments = std::env::args().skip(1);
+    let run = match arguments.next().as_deref() {
+        Some("lives") => lazymmu_workload::lives,
+        Some("dense") => lazymmu_workload::dense,
+        _ => return usage(),
     };
-    match lazymmu_workload::dense(rounds) {
+    let Some(rounds) = arguments.next().and_then(|rounds| rounds.parse().ok()) else { return usage() };
+    match run(rounds) {
         Ok(times) => {
             let times: Vec<String> = times.iter().map(|time| time.as_nanos().to_string()).collect();
             println!("rounds: {}", times.join(" "));
@@ -19,4 +22,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("lazymmu-loop: failed to start: say which loop, `lives` or `dense`, and how many rounds");
+    ExitCode::from(2)
 }

@@ -56,6 +56,12 @@ impl Mapping {
         self.start.as_ptr() as usize
     }
 
+    /// Changes the permission of all pages.
+    pub(crate) fn protect(&self, access: Access) -> io::Result<()> {
+        // SAFETY: the pages are this mapping's, and no reference into them exists.
+        check(unsafe { libc::mprotect(self.start.as_ptr(), self.pages * self.page_size, access.bits()) })
+    }
+
     pub(crate) fn pages(&self) -> usize {
         self.pages
     }
@@ -71,6 +77,15 @@ impl Mapping {
         // SAFETY: the address is aligned and inside the mapping, which this value owns. Volatile, because others
         // may write to the file.
         unsafe { self.page(page).read_volatile() }
+    }
+
+    /// Writes every word of a page, one after the other; without the permission the process is killed with SIGSEGV.
+    pub(crate) fn fill(&mut self, page: usize, value: u64) {
+        let start = self.page(page);
+        for word in 0..self.page_size / size_of::<u64>() {
+            // SAFETY: as in `read`; the word is inside the page.
+            unsafe { start.add(word).write_volatile(value) };
+        }
     }
 
     /// Writes the first word of a page; without the permission the process is killed with SIGSEGV.

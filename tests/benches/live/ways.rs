@@ -1,0 +1,108 @@
+//! The loops that are watched, and the ways to watch them by lazymmu.
+
+use crate::peers;
+
+/// Where the program with the loops is in a guest.
+pub(crate) const PROGRAM: &str = "/bin/lazymmu-loop";
+
+/// How often a loop changes all its pages, each time that it runs.
+pub(crate) const ROUNDS: &str = "12";
+/// The same where hits are counted: the difference tells of one, whatever else there is to see.
+pub(crate) const FEW_ROUNDS: &str = "2";
+
+/// What the program that is watched does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loop {
+    Lives,
+    Dense,
+}
+
+impl Loop {
+    pub(crate) const ALL: [Self; 2] = [Self::Lives, Self::Dense];
+
+    /// As the program is told it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Lives => "lives",
+            Self::Dense => "dense",
+        }
+    }
+
+    pub(crate) fn what(self) -> &'static str {
+        match self {
+            Self::Lives => "4096 shared pages are written, made read-only and let go",
+            Self::Dense => "4096 pages are made read-only and writable again",
+        }
+    }
+
+    pub(crate) fn words(self, rounds: &'static str) -> [&'static str; 3] {
+        [PROGRAM, self.name(), rounds]
+    }
+}
+
+/// A way to run a loop.
+pub(crate) struct Way {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) words: Vec<&'static str>,
+    /// The most that it should cost, as a ratio.
+    pub(crate) most: Option<f64>,
+}
+
+impl Way {
+    /// Whether it is another program's.
+    pub(crate) fn is_peer(&self) -> bool {
+        self.words.first().is_some_and(|program| program.starts_with("/usr/"))
+    }
+}
+
+/// Another lazymmu, if there is one.
+pub(crate) const BEFORE: &str = "/bin/lazymmu-before";
+
+const SUSPECTS: &[&str] = &["--capture", "suspects"];
+const NO_STACKS: &[&str] = &["--no-stacks"];
+
+/// What lazymmu is told to record every hit.
+pub(crate) const ALL: &[&str] = &["--capture", "all", "--no-stacks"];
+
+/// The words by which a lazymmu records the loop.
+pub(crate) fn record(
+    program: &'static str,
+    arguments: &[&'static str],
+    run: &[&'static str],
+) -> Vec<&'static str> {
+    let start = [program, "record", "-o", "/tmp/bench.lmt"];
+    start.iter().chain(arguments).chain(&["--"]).chain(run).copied().collect()
+}
+
+pub(crate) const LAZYMMU: &str = "/bin/lazymmu";
+
+/// All ways to run a loop; the first is unwatched.
+pub(crate) fn ways(which: Loop, peers: bool, before: bool) -> Vec<Way> {
+    let run = which.words(ROUNDS);
+    let way = |name, what, words, most| Way { name, what, words, most };
+    // What is aimed at is said of the one loop.
+    let [suspects, no_stacks, sections] = match which {
+        Loop::Lives => [1.4, 1.6, 2.2].map(Some),
+        Loop::Dense => [None; 3],
+    };
+    let ours = |arguments| record(LAZYMMU, arguments, &run);
+    let mut ways = vec![
+        way("none", "unwatched", run.to_vec(), None),
+        way("suspects", "lazymmu record --capture suspects", ours(SUSPECTS), suspects),
+        way("no-stacks", "lazymmu record --no-stacks", ours(NO_STACKS), no_stacks),
+        way("sections", "lazymmu record", ours(&[]), sections),
+    ];
+    if before {
+        let theirs = |arguments| record(BEFORE, arguments, &run);
+        ways.extend([
+            way("b-suspects", "the other lazymmu record --capture suspects", theirs(SUSPECTS), None),
+            way("b-no-stacks", "the other lazymmu record --no-stacks", theirs(NO_STACKS), None),
+            way("b-sections", "the other lazymmu record", theirs(&[]), None),
+        ]);
+    }
+    if peers {
+        ways.extend(peers::ways(&run));
+    }
+    ways
+}
