@@ -70,7 +70,7 @@ pub(crate) fn build() -> Result<PathBuf> {
     eprintln!("eBPF linker: {} ({})", linker.version, linker.directory.display());
 
     let source = paths::root().join("probe-ebpf");
-    let target = source.join("target");
+    let target = paths::target().join("ebpf");
     succeed(
         compiler
             .cargo()
