@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -18,7 +19,7 @@ fn main() -> ExitCode {
     let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         default_hook(info);
-        eprintln!("lazymmu: this is a fault in lazymmu; please report it with the message above");
+        say("this is a fault in lazymmu; please report it with the message above");
     }));
     match std::panic::catch_unwind(run) {
         Ok(status) => status.into(),
@@ -44,7 +45,12 @@ fn run() -> ExitStatus {
     };
     env_logger::Builder::new().filter_level(level).format_timestamp(None).format_target(false).init();
     command::run(&cli).unwrap_or_else(|error| {
-        eprintln!("lazymmu: {error:#}");
+        say(&format!("{error:#}"));
         command::status_of(&error)
     })
+}
+
+/// Nothing can be done if nobody listens: the terminal may be gone, and that is no fault.
+fn say(what: &str) {
+    let _ = writeln!(std::io::stderr(), "lazymmu: {what}");
 }

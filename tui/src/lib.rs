@@ -8,6 +8,7 @@
 mod action;
 mod drive;
 mod dump;
+mod keyboard;
 mod keys;
 mod run;
 mod settings;

@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 use thiserror::Error;
 
 use crate::drive::Driver;
+use crate::keyboard::{Keyboard, Typed};
 use crate::keys::Key;
 use crate::source::{Kind, Source};
 use crate::state::{Effect, Input, Look};
@@ -43,7 +44,7 @@ pub enum RunError {
 pub enum End {
     /// The user left.
     Quit,
-    /// A signal asked for it.
+    /// A signal asked for it, or its terminal went away, which is the same as SIGHUP.
     Signal(i32),
 }
 
@@ -86,6 +87,7 @@ pub fn run(
     }
     let signals = Signals::new()?;
     let live = source.about().kind == Kind::Live;
+    let keyboard = Keyboard::new()?;
     let mut screen = Screen::new(look.mouse)?;
     let size = crossterm::terminal::size()?;
     let mut driver = Driver::new(source, look, sources, size);
@@ -119,16 +121,20 @@ pub fn run(
             dirty = false;
         }
         let pause = if driver.is_busy() || keys.len() > 0 { SHORT_PAUSE } else { PAUSE };
-        if !poll(pause)? {
-            continue;
-        }
+        let mut typed = keyboard.wait(pause)?;
         // All that was typed meanwhile is taken in before the next frame.
-        while poll(Duration::ZERO)? {
-            let Some(input) = input(&event::read()?) else { continue };
-            dirty = true;
-            if let Some(end) = take(input, &mut driver, &mut screen, &signals)? {
-                return Ok(end);
+        while typed == Typed::Something {
+            if let Some(input) = input(&event::read()?) {
+                dirty = true;
+                if let Some(end) = take(input, &mut driver, &mut screen, &signals)? {
+                    return Ok(end);
+                }
             }
+            typed = keyboard.wait(Duration::ZERO)?;
+        }
+        if typed == Typed::Gone {
+            // The signal may be on its way, or go to somebody else.
+            return Ok(End::Signal(SIGHUP));
         }
     }
 }
@@ -156,14 +162,6 @@ fn take(
         }
     }
     Ok(None)
-}
-
-/// Whether something was typed. A signal in between is none.
-fn poll(pause: Duration) -> io::Result<bool> {
-    match event::poll(pause) {
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
-        polled => polled,
-    }
 }
 
 fn input(event: &Event) -> Option<Input> {

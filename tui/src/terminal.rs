@@ -1,6 +1,7 @@
 //! The terminal: how it is set up, and how it is always given back, also by a panic.
 
 use std::io::{self, Stdout, Write, stdout};
+use std::mem::ManuallyDrop;
 use std::panic;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +33,9 @@ const STOPPED_BY: Duration = Duration::from_secs(1);
 
 /// The terminal while it is ours. Dropped, it is given back.
 pub(crate) struct Screen {
-    pub(crate) terminal: Terminal<CrosstermBackend<Stdout>>,
+    /// Dropped by nobody at the end: it would say on stderr that it cannot show the cursor of a terminal that is gone, and
+    /// panic where that is the same one.
+    pub(crate) terminal: ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>,
     mouse: bool,
     /// Whether the system did not know its size, so that the terminal was asked.
     asked: bool,
@@ -58,7 +61,7 @@ impl Screen {
         let asked = asked.inspect_err(|_| give_back())?;
         let terminal = Terminal::new(CrosstermBackend::new(stdout()));
         let terminal = terminal.inspect_err(|_| give_back())?;
-        Ok(Self { terminal, mouse, asked })
+        Ok(Self { terminal: ManuallyDrop::new(terminal), mouse, asked })
     }
 
     /// Asks for the size again where nobody tells when it changes. Returns columns and rows.
@@ -101,7 +104,7 @@ impl Screen {
     /// the cursor, which not every terminal answers.
     pub(crate) fn redraw(&mut self) -> io::Result<()> {
         execute!(stdout(), Clear(ClearType::All))?;
-        self.terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
+        *self.terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
         Ok(())
     }
 

@@ -10,13 +10,15 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use lazymmu_report::Filter;
 use lazymmu_tui::source::{About, Answer, Request, Snapshot, Source};
 use lazymmu_tui::{End, Look, run, script};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcgetwinsize, tcsetwinsize};
@@ -68,7 +70,10 @@ fn child() {
 
 /// A process on a terminal.
 struct Terminal {
-    controller: File,
+    controller: Option<File>,
+    /// Who reads what it shows, until it is told to leave off.
+    reader: Option<JoinHandle<()>>,
+    leave_off: Arc<AtomicBool>,
     /// Keeps the terminal alive, and tells its modes.
     device: OwnedFd,
     child: Child,
@@ -83,7 +88,7 @@ impl Terminal {
     /// As large as the system takes it for, in rows and columns. The screen has 24 rows and 80 columns, and says so if it is
     /// asked where the cursor is.
     fn start_with((rows, columns): (u16, u16), keys: &str) -> Self {
-        let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&controller).unwrap();
         unlockpt(&controller).unwrap();
         let name = ptsname(&controller, Vec::new()).unwrap();
@@ -107,9 +112,16 @@ impl Terminal {
         let controller = File::from(controller);
         let screen = Arc::new(Mutex::new(vt100::Parser::new(24, 80, 0)));
         let (mut output, shown) = (controller.try_clone().unwrap(), Arc::clone(&screen));
-        thread::spawn(move || {
+        let leave_off = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&leave_off);
+        let reader = thread::spawn(move || {
             let mut bytes = [0; 4096];
-            while let Ok(count @ 1..) = output.read(&mut bytes) {
+            while !is_over.load(Ordering::Acquire) {
+                let time = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+                if poll(&mut [PollFd::new(&output, PollFlags::IN)], Some(&time)).unwrap() == 0 {
+                    continue;
+                }
+                let Ok(count @ 1..) = output.read(&mut bytes) else { break };
                 let mut shown = shown.lock().unwrap();
                 shown.process(&bytes[..count]);
                 // It comes in one piece: it is written and flushed alone.
@@ -119,11 +131,18 @@ impl Terminal {
                 }
             }
         });
-        Self { controller, device, child, screen }
+        Self { controller: Some(controller), reader: Some(reader), leave_off, device, child, screen }
     }
 
     fn type_in(&mut self, keys: &str) {
-        self.controller.write_all(keys.as_bytes()).unwrap();
+        self.controller.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// The other end goes away, as when a connection breaks.
+    fn hang_up(&mut self) {
+        self.leave_off.store(true, Ordering::Release);
+        self.reader.take().unwrap().join().unwrap();
+        self.controller = None;
     }
 
     fn resize(&mut self, rows: u16, columns: u16) {
@@ -274,6 +293,14 @@ fn a_signal_that_ends_it_leaves_the_terminal_as_it_was() {
     kill_process(terminal.pid(), Signal::TERM).unwrap();
     assert_eq!(terminal.end().code(), Some(128 + 15));
     terminal.is_given_back();
+}
+
+#[test]
+fn without_its_terminal_it_ends() {
+    let mut terminal = Terminal::start();
+    terminal.shows("read-pending");
+    terminal.hang_up();
+    assert_eq!(terminal.end().code(), Some(128 + 1));
 }
 
 #[test]
