@@ -77,7 +77,15 @@ pub(crate) fn bpf_arena() -> Result<Outcome, Error> {
     let attempt = || format!("map a BPF arena of {PAGES} pages");
     let needs = "the kernel has no BPF arenas; it must be 6.9 or later and built with CONFIG_BPF_SYSCALL=y and \
                  CONFIG_BPF_JIT=y";
-    let arena = create(Kind::Arena, "a BPF arena", needs)?;
+    let arena = create(Kind::Arena, "a BPF arena", needs).map_err(|error| match error {
+        // kmalloc_nolock() (mm/slub.c, 7.2).
+        Error::System { attempt, source } if source.raw_os_error() == Some(libc::ENOMEM) && lacks_cmpxchg16b() => {
+            let lacking = "the processor has no cmpxchg16b, which the kernel wants for an arena from 6.18 on; boot it with \
+                           slab_debug=F,kmalloc-*";
+            Error::Missing { attempt, lacking: lacking.to_owned() }
+        }
+        error => error,
+    })?;
     let mut mapping =
         Mapping::of(arena.file(), PAGES, Access::ReadWrite, Sharing::Shared).attempt(attempt)?;
     for page in 0..PAGES {
@@ -93,6 +101,13 @@ pub(crate) fn bpf_arena() -> Result<Outcome, Error> {
     mapping.unmap().attempt(|| format!("unmap a BPF arena of {PAGES} pages"))?;
     drop(arena);
     Ok(Outcome::new(format!("{PAGES} pages of a BPF arena mapped by touching them, and their data checked")))
+}
+
+/// Whether it is an x86 processor without that instruction, as some emulated ones are.
+fn lacks_cmpxchg16b() -> bool {
+    let told = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = told.lines().find_map(|line| line.strip_prefix("flags")?.split_once(':'));
+    flags.is_some_and(|(_, flags)| !flags.split_ascii_whitespace().any(|flag| flag == "cx16"))
 }
 
 /// `remap_pte_range`: the kernel's type information is mapped straight from its image (kernel/bpf/sysfs_btf.c, 7.2).

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Attempt, Error};
 use crate::fork::{self, mark};
 use crate::sys::{Access, Region};
-use crate::{ENOUGH, Outcome, PAGES};
+use crate::{ENOUGH, Outcome, PAGES, procfs};
 
 const DIRECTORY: &str = "/sys/kernel/mm/ksm";
 
@@ -129,9 +129,10 @@ fn unmerge(region: &Region, before: &Before) -> Result<(), Error> {
     } else {
         set("run", "2")?;
     }
-    match merged()? {
+    // What the kernel counts as merged it brings up to date when it looks at all memory next.
+    match procfs::shared(region)? {
         0 => Ok(()),
-        left => Err(Error::no_effect(format!("unmerge {PAGES} pages"), format!("{left} are still merged"))),
+        left => Err(Error::no_effect(format!("unmerge {PAGES} pages"), format!("{left} are still shared"))),
     }
 }
 
@@ -175,6 +176,10 @@ impl Before {
         let settings = SETTINGS.iter().zip(&self.settings);
         // Each, whatever becomes of the others.
         let mut results: Vec<_> = settings.map(|((name, _), value)| set(name, value)).collect();
+        if !self.is_used() {
+            // Nothing of ours stays that the next one would take for somebody else's.
+            results.push(set("run", "2"));
+        }
         results.push(set("run", &self.run));
         results.into_iter().collect()
     }

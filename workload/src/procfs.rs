@@ -58,18 +58,32 @@ pub(crate) fn mapped(region: &Region) -> Result<Mapped, Error> {
 
 /// The same for pages that are no region.
 pub(crate) fn mapped_at(address: usize, pages: usize) -> Result<Mapped, Error> {
-    // Documentation/admin-guide/mm/pagemap.rst: bit 63 present, bit 62 swapped.
+    let mut mapped = Mapped::default();
+    for word in pagemap(address, pages)? {
+        mapped.present += usize::from(word & PRESENT != 0);
+        mapped.swapped += usize::from(word & SWAPPED != 0);
+    }
+    Ok(mapped)
+}
+
+/// How many pages of a region are mapped somewhere else as well.
+pub(crate) fn shared(region: &Region) -> Result<usize, Error> {
+    let words = pagemap(region.address(), region.pages())?;
+    Ok(words.into_iter().filter(|word| word & (PRESENT | ONLY_HERE) == PRESENT).count())
+}
+
+// Documentation/admin-guide/mm/pagemap.rst, from 4.2 on.
+const PRESENT: u64 = 1 << 63;
+const SWAPPED: u64 = 1 << 62;
+const ONLY_HERE: u64 = 1 << 56;
+
+/// What /proc/self/pagemap says of each page.
+fn pagemap(address: usize, pages: usize) -> Result<Vec<u64>, Error> {
     let file = open("/proc/self/pagemap")?;
     let mut words = vec![0u8; pages * 8];
     let offset = address / sys::page_size() * 8;
     file.read_exact_at(&mut words, offset as u64).attempt(|| "read /proc/self/pagemap".to_owned())?;
-    let mut mapped = Mapped::default();
-    for word in words.chunks_exact(8) {
-        let top = if cfg!(target_endian = "little") { word[7] } else { word[0] };
-        mapped.present += usize::from(top & 0x80 != 0);
-        mapped.swapped += usize::from(top & 0x40 != 0);
-    }
-    Ok(mapped)
+    Ok(words.as_chunks().0.iter().map(|word| u64::from_ne_bytes(*word)).collect())
 }
 
 /// The page frame that is mapped at an address.
@@ -77,11 +91,8 @@ pub(crate) fn frame_at(address: usize) -> Result<u64, Error> {
     // Documentation/admin-guide/mm/pagemap.rst: bits 0 to 54 hold it, or nothing for whom it is hidden from.
     const FRAME: u64 = (1 << 55) - 1;
     let attempt = || format!("find the page frame at {address:#x} in /proc/self/pagemap");
-    let mut word = [0_u8; 8];
-    let offset = address / sys::page_size() * 8;
-    open("/proc/self/pagemap")?.read_exact_at(&mut word, offset as u64).attempt(attempt)?;
-    let word = u64::from_ne_bytes(word);
-    if word >> 63 == 0 {
+    let word = pagemap(address, 1)?.first().copied().unwrap_or_default();
+    if word & PRESENT == 0 {
         return Err(Error::no_effect(attempt(), "no page is mapped there".to_owned()));
     }
     match word & FRAME {

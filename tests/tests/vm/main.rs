@@ -375,6 +375,11 @@ mod daemon_often_of_7 {
     }
 
     #[test]
+    fn the_view_on_a_serial_line_shows_findings_while_all_workloads_run() {
+        serial::shows_findings_while_all_workloads_run(Series::V7);
+    }
+
+    #[test]
     fn killed_it_leaves_nothing_behind() {
         daemon::killed_it_leaves_nothing_behind(Series::V7);
     }

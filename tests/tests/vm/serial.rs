@@ -9,15 +9,16 @@ use serde_json::Value;
 
 use crate::shared::{Plan, Run, Runs, TRIAL};
 
-static RUNS: Runs = Runs::new();
+static SHORT: Runs = Runs::new();
+static LONG: Runs = Runs::new();
 
 /// A finding may be on the screen so long after another client was told of it.
 const MOST_MS: u64 = 1000;
 /// What the line can carry in a second, at 115200 baud.
 const BYTES: u64 = 11_520;
 
-fn run(series: Series, workload: &[&str]) -> Value {
-    let run: &Run = RUNS.get(series, || {
+fn run(runs: &'static Runs, series: Series, workload: &[&str]) -> Value {
+    let run: &Run = runs.get(series, || {
         let words = [TRIAL, "serial"].into_iter().chain(workload.iter().copied());
         let trial = Command::new(words).limit(Duration::from_mins(19));
         Plan::new().with_trial().with_cable().counting().run_as("serial", trial)
@@ -27,11 +28,17 @@ fn run(series: Series, workload: &[&str]) -> Value {
 }
 
 pub(crate) fn shows_a_finding_at_once(series: Series) {
-    let seen = run(series, &["fork-exclusive"]);
+    let seen = run(&SHORT, series, &["fork-exclusive"]);
     is_as_it_should_be(&seen);
     let rules = ["read-pending", "rmw-pending"];
     let found = |rule| seen["findings"].as_array().unwrap().iter().any(|finding| finding["rule"] == rule);
     assert!(rules.into_iter().all(found), "{:#}", seen["findings"]);
+}
+
+pub(crate) fn shows_findings_while_all_workloads_run(series: Series) {
+    let seen = run(&LONG, series, &["all", "--seconds", "30", "--seed", "7"]);
+    is_as_it_should_be(&seen);
+    assert!(seen["findings"].as_array().unwrap().len() > 2, "{:#}", seen["findings"]);
 }
 
 fn is_as_it_should_be(seen: &Value) {

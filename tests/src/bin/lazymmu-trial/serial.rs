@@ -2,7 +2,7 @@
 //! how busy the host is does not matter.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -18,6 +18,8 @@ use super::{Daemon, LAZYMMU, PATIENCE, SOCKET, connect, milliseconds, workload_w
 /// Where the view is, and where the one who looks at it.
 const NEAR: &str = "/dev/ttyS2";
 const FAR: &str = "/dev/ttyS3";
+/// What the workload says.
+const SAID: &str = "/tmp/workload.txt";
 const BAUD: u32 = 115_200;
 const ROWS: u16 = 40;
 const COLUMNS: u16 = 200;
@@ -165,7 +167,8 @@ pub(crate) fn serial(workload: &[&str]) -> Value {
     let (mut view, line) = view();
     let before = terminal.wait(&["No finding so far.", "live"]);
     let begun = Instant::now();
-    let mut working = workload_with(workload).spawn().unwrap();
+    let said = File::create(SAID).unwrap();
+    let mut working = workload_with(workload).stdout(said.try_clone().unwrap()).stderr(said).spawn().unwrap();
     let found = terminal.wait(&["read-pending"]);
     let left = Instant::now();
     let mut frames = vec![found];
@@ -208,7 +211,8 @@ pub(crate) fn serial(workload: &[&str]) -> Value {
         .collect();
     let modes = tcgetattr(&line).unwrap().local_modes;
     json!({
-        "before": before, "frames": frames, "last": final_screen, "workload": done.code(), "findings": findings,
+        "before": before, "frames": frames, "last": final_screen, "workload": done.code(),
+        "said": fs::read_to_string(SAID).unwrap(), "findings": findings,
         "lost": lost, "took_ms": milliseconds(took), "sent": sent, "code": left_with.code(), "ended": ended,
         "cooked": modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG),
         "alternate": shown.parser.screen().alternate_screen(),
