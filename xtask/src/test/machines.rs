@@ -168,6 +168,16 @@ pub(super) fn run(tally: &mut Tally, variants: bool) {
 
 /// Commits every hazard in machines and prints which were found.
 pub(crate) fn matrix() -> Result<ExitCode> {
+    shown("matrix_all_xen::")
+}
+
+/// Has probed instructions and the drop-in tell of the same run of each series, and prints how much the former missed.
+pub(crate) fn recall() -> Result<ExitCode> {
+    shown("sites_of_")
+}
+
+/// Runs some tests in machines of every series, for what they print.
+fn shown(tests_named: &str) -> Result<ExitCode> {
     let binaries = Binaries::build()?;
     let mut cargo = tests();
     cargo.env("LAZYMMU_VM_GUEST", binaries.directory());
@@ -178,21 +188,7 @@ pub(crate) fn matrix() -> Result<ExitCode> {
     if let Some(hypervisor) = xen::find()? {
         cargo.env("LAZYMMU_VM_XEN", hypervisor);
     }
-    cargo.args(["--", "--nocapture", "--test-threads", "1", "matrix_all_xen::"]);
-    let status = cargo.status()?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Has probed instructions and the drop-in tell of the same run of each series, and prints how much the former missed.
-pub(crate) fn recall() -> Result<ExitCode> {
-    let binaries = Binaries::build()?;
-    let mut cargo = tests();
-    cargo.env("LAZYMMU_VM_GUEST", binaries.directory());
-    for (series, variant, variable, _) in SERIES {
-        let kernel = kernel::ensure(series, variant)?;
-        cargo.env("LAZYMMU_VM_ACCELERATOR", accelerator(&kernel, &binaries)?).env(variable, kernel.directory);
-    }
-    cargo.args(["--", "--nocapture", "--test-threads", "1", "sites_of_"]);
+    cargo.args(["--", "--nocapture", "--test-threads", "1", tests_named]);
     let status = cargo.status()?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
