@@ -17,7 +17,7 @@ use super::{Daemon, LAZYMMU, SOCKET, connect};
 
 const READERS: usize = 19;
 /// What is measured, which prints the processor time of each of its rounds.
-const LOOP: [&str; 2] = ["/bin/lazymmu-loop", "4"];
+const LOOP: [&str; 3] = ["/bin/lazymmu-loop", "dense", "4"];
 
 /// What was seen in the turns of one kind.
 #[derive(Default)]
@@ -98,6 +98,7 @@ pub(crate) fn crowd(turns: usize) -> Value {
 fn turn(daemon: &Daemon, seen: &mut Seen) {
     let (before, threads) = (settled(), ticks(daemon));
     let said = Command::new(LOOP[0]).args(&LOOP[1..]).output().unwrap();
+    assert!(said.status.success(), "{said:?}");
     let said = String::from_utf8(said.stdout).unwrap();
     let rounds = said.trim().strip_prefix("rounds: ").unwrap().split(' ');
     seen.rounds.extend(rounds.map(|time| time.parse::<u64>().unwrap()));
