@@ -40,7 +40,8 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// What to capture, and with how much memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Bytes of the rings together: a power of two, at least a page, at most 1 GiB. A record takes 72, a stack 544.
+    /// Bytes of the rings of records together: a power of two, at least a page and 2 KiB for each CPU, at most 1 GiB. A record takes 64. Those of
+    /// call stacks take a quarter of that, and a page each at least.
     pub ring_bytes: u32,
     /// Which accesses are emitted.
     pub scope: Scope,
@@ -117,12 +118,13 @@ impl Capture {
 
     fn start(options: Options, plan: Option<&ProbePlan>) -> Result<Self, Error> {
         let object = object()?;
-        let least = kernel::page_size();
+        let (page, cpus) = (kernel::page_size(), kernel::online_cpus());
+        let least = Layout::least(page, cpus);
         let bytes = options.ring_bytes;
         if !bytes.is_power_of_two() || !(least..=1 << 30).contains(&bytes) {
             return Err(Error::RingSize { bytes, least });
         }
-        let layout = Layout::new(bytes, least, kernel::online_cpus());
+        let layout = Layout::new(bytes, page, cpus);
         let kernel::Checked { offsets, settings, missing, sites, stores } =
             kernel::check(&options, layout, plan.is_some())?;
         let modules = plan.map_or(&[][..], |plan| &plan.modules);
@@ -131,6 +133,7 @@ impl Capture {
         let mut loader = EbpfLoader::new();
         loader.override_global(Settings::GLOBAL, settings.as_bytes(), true);
         loader.override_global(Deferral::GLOBAL, options.deferral.as_bytes(), true);
+        layout.set(&mut loader);
         loader.map_max_entries(COUNTERS, kernel::possible_cpus());
         loader.map_max_entries("PENDING", options.pending_sets());
         loader.map_max_entries("HELD", options.pending_sets() * Options::WAYS);

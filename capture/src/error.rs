@@ -149,8 +149,8 @@ pub enum Error {
         "find {0} in the eBPF object; object and program are not of one version, which is a bug of the build"
     )]
     Mismatch(&'static str),
-    /// An item in the ring is neither a record nor a stack.
-    #[error("read the ring: an item of {0} bytes is neither a record nor a stack, which is a bug")]
+    /// An item in a ring of stacks is none.
+    #[error("read a ring of call stacks: an item of {0} bytes is none, which is a bug")]
     Item(usize),
     /// The system refused something else.
     #[error("{what}: {source}")]

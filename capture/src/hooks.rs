@@ -340,6 +340,8 @@ mod tests {
         wake_step: 0,
         instruction: 128,
         ring_mask: 0,
+        ring_places: 1,
+        ring_limit: 0,
         pending_mask: 0,
         stacks: 1,
         by_cpu: 0,

@@ -23,14 +23,11 @@ pub struct Stack {
     pub addresses: Vec<u64>,
 }
 
-/// Reads an item as it lies in a ring.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Item, Error> {
-    if let Ok(record) = Record::read_from_bytes(bytes) {
-        return Ok(Item::Record(record));
-    }
+/// Reads a stack as it lies in its ring.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Stack, Error> {
     let item = StackItem::read_from_bytes(bytes).map_err(|_| Error::Item(bytes.len()))?;
     let len = usize::try_from(item.len).unwrap_or(usize::MAX).min(item.frames.len());
-    Ok(Item::Stack(Stack { id: item.id, addresses: trim(&item.frames[..len], item.caller) }))
+    Ok(Stack { id: item.id, addresses: trim(&item.frames[..len], item.caller) })
 }
 
 /// Leaves out the frames of the hook: all before `caller`. Where the kernel's unwinder did not come past `caller`,
@@ -44,20 +41,17 @@ fn trim(frames: &[u64], caller: u64) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Item, Stack, decode, trim};
+    use super::{Stack, decode, trim};
     use crate::Error;
-    use lazymmu_abi::{HOOK_FRAMES, Record, STACK_FRAMES, StackItem};
+    use lazymmu_abi::{HOOK_FRAMES, STACK_FRAMES, StackItem};
     use zerocopy::IntoBytes as _;
 
     #[test]
-    fn items_are_told_apart_by_their_length() {
-        let record = Record { time: 7, entry: 8, cpu: 9, ..Record::default() };
-        assert_eq!(decode(record.as_bytes()).unwrap(), Item::Record(record));
-
+    fn a_stack_begins_with_its_caller() {
         let mut frames = [0; STACK_FRAMES];
         frames[..4].copy_from_slice(&[1, 2, 3, 4]);
         let stack = StackItem { id: 5, caller: 3, len: 4, reserved: 0, frames };
-        assert_eq!(decode(stack.as_bytes()).unwrap(), Item::Stack(Stack { id: 5, addresses: vec![3, 4] }));
+        assert_eq!(decode(stack.as_bytes()).unwrap(), Stack { id: 5, addresses: vec![3, 4] });
         assert!(matches!(decode(&[0; 65]), Err(Error::Item(65))));
         assert!(matches!(decode(&[]), Err(Error::Item(0))));
     }
@@ -65,7 +59,7 @@ mod tests {
     #[test]
     fn a_length_that_cannot_be_is_cut() {
         let stack = StackItem { id: 5, caller: 0, len: u32::MAX, reserved: 0, frames: [0; STACK_FRAMES] };
-        let Item::Stack(stack) = decode(stack.as_bytes()).unwrap() else { panic!("not a stack") };
+        let stack = decode(stack.as_bytes()).unwrap();
         assert_eq!(stack.addresses.len(), STACK_FRAMES);
     }
 

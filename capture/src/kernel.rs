@@ -211,6 +211,8 @@ impl Offsets {
             wake_step: layout.wake_step(),
             instruction,
             ring_mask: layout.mask(),
+            ring_places: layout.places(),
+            ring_limit: layout.limit(),
             pending_mask: options.pending_sets() - 1,
             stacks: options.stacks.into(),
             by_cpu: 0,

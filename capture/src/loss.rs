@@ -47,7 +47,7 @@ impl Totals {
 impl CounterMap {
     pub(crate) fn new(map: aya::maps::Map) -> Result<Self, Error> {
         let aya::maps::Map::Array(map) = map else { return Err(Error::Mismatch(COUNTERS)) };
-        sys::MappedArray::new(map).map(Self).map_err(|source| Error::Mapping { name: COUNTERS, source })
+        sys::MappedArray::to_read(map).map(Self).map_err(|source| Error::Mapping { name: COUNTERS, source })
     }
 
     /// Reads them, a CPU at a time.

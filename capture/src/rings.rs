@@ -1,50 +1,82 @@
-//! The rings: how many there are, made and given to the programs, waited for, and emptied.
+//! The rings of records and of call stacks: how many there are, made and given to the programs, waited for, and emptied.
 
 use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::task::Poll;
 
 use aya::maps::{ArrayOfMaps, Map, MapData, RingBuf};
-use aya::{Ebpf, EbpfError};
+use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
-use lazymmu_abi::MAX_RINGS;
+use lazymmu_abi::{Head, MAX_RINGS, Record};
 use tokio::io::unix::AsyncFd;
 
+use crate::Error;
 use crate::item::{self, Item};
-use crate::{Error, sys};
+use crate::sys::{self, RecordRings};
 
-/// The array of the rings in the object.
-const RINGS: &str = "RINGS";
+/// The array of the rings of stacks in the object.
+const STACK_RINGS: &str = "STACK_RINGS";
+/// Where each ring of records stands, and their places.
+const HEADS: &str = "HEADS";
+const PLACES: &str = "PLACES";
 
 /// The programs wake the reader each time another part of a ring, one in so many, is filled.
 const PARTS: u32 = 8;
 
-/// What a ring keeps before each item (BPF_RINGBUF_HDR_SZ).
-const HEADER: usize = 8;
+/// How much larger a ring of records is than the one of stacks beside it, if that has a page at least.
+const RECORDS_TO_STACKS: u32 = 4;
 
 /// How the memory is shared out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
     /// How many rings; a power of two.
     count: u32,
-    /// Bytes of each.
+    /// Bytes of each, if it is one of records.
     bytes: u32,
+    /// Bytes of a page.
+    page: u32,
     /// How many CPUs share a ring, at most; a power of two.
     sharing: u32,
 }
 
 impl Layout {
+    /// The least memory that there can be: half of it may be kept for programs that look at the same time.
+    pub(crate) fn least(page: u32, cpus: u32) -> u32 {
+        let kept = cpus.max(1).next_power_of_two() * Head::SPARE_PLACES * size_of::<Record>() as u32;
+        page.max(2 * kept)
+    }
+
     /// One ring for each CPU, if the memory makes so many pages and the programs take so many; fewer where some would
-    /// lie idle. `total` and `page` are powers of two.
+    /// lie idle. `total` and `page` are powers of two, and `total` is at least [`Layout::least`].
     pub(crate) fn new(total: u32, page: u32, cpus: u32) -> Self {
         let wanted = cpus.clamp(1, MAX_RINGS).min(total / page).max(1);
         let count = 1 << wanted.ilog2();
-        Self { count, bytes: total / count, sharing: cpus.max(1).div_ceil(count).next_power_of_two() }
+        Self { count, bytes: total / count, page, sharing: cpus.max(1).div_ceil(count).next_power_of_two() }
     }
 
     /// What turns the number of a CPU into that of its ring.
     pub(crate) fn mask(self) -> u32 {
         self.count - 1
+    }
+
+    /// How many records a ring has place for.
+    pub(crate) fn places(self) -> u32 {
+        self.bytes / size_of::<Record>() as u32
+    }
+
+    /// How many of these may be taken.
+    pub(crate) fn limit(self) -> u32 {
+        self.places() - self.sharing * Head::SPARE_PLACES
+    }
+
+    fn stack_bytes(self) -> u32 {
+        (self.bytes / RECORDS_TO_STACKS).max(self.page)
+    }
+
+    /// Has the loader make the rings of records as large as that.
+    pub(crate) fn set(self, loader: &mut EbpfLoader<'_>) {
+        loader.map_max_entries(HEADS, self.count);
+        loader.map_max_entries(PLACES, self.count * self.places());
     }
 
     /// After how many bytes of one CPU the programs wake the reader.
@@ -55,39 +87,47 @@ impl Layout {
 
 /// All rings.
 pub(crate) struct Rings {
-    all: Vec<AsyncFd<RingBuf<MapData>>>,
-    bytes: usize,
-    /// Where the emptying stands.
+    records: RecordRings,
+    stacks: Vec<AsyncFd<RingBuf<MapData>>>,
+    /// Up to where each ring of records is emptied; nothing between two emptyings.
+    ends: Vec<u64>,
+    /// The ring where the emptying stands.
     at: usize,
-    /// How much was taken out of the one where it stands.
-    taken: usize,
+    /// Records that are to be handed over, but behind the stacks that they may name.
+    taken: Vec<Record>,
 }
 
 impl Rings {
-    /// Makes the rings and gives them to the programs.
+    /// Maps the rings of records; makes those of stacks and gives them to the programs.
     pub(crate) fn new(ebpf: &mut Ebpf, layout: Layout) -> Result<Self, Error> {
-        let failed = |source| Error::Map { name: RINGS, source };
-        let array = ebpf.map_mut(RINGS).ok_or(Error::Mismatch(RINGS))?;
+        let failed = |source| Error::Map { name: STACK_RINGS, source };
+        let [heads, places] = [HEADS, PLACES].map(|name| match ebpf.take_map(name) {
+            Some(Map::Array(map)) => Ok(map),
+            _ => Err(Error::Mismatch(name)),
+        });
+        let records =
+            RecordRings::new(heads?, places?).map_err(|source| Error::Mapping { name: PLACES, source })?;
+        let array = ebpf.map_mut(STACK_RINGS).ok_or(Error::Mismatch(STACK_RINGS))?;
         let mut array: ArrayOfMaps<&mut MapData, RingBuf<MapData>> = array.try_into().map_err(failed)?;
-        let mut all = Vec::new();
+        let mut stacks = Vec::new();
         for index in 0..layout.count {
             let kind = BPF_MAP_TYPE_RINGBUF as u32;
-            let ring = aya_obj::Map::new_from_params(kind, 0, 0, layout.bytes, 0);
-            let ring = MapData::create(ring, "RING", None)
+            let ring = aya_obj::Map::new_from_params(kind, 0, 0, layout.stack_bytes(), 0);
+            let ring = MapData::create(ring, "STACK_RING", None)
                 .map_err(|error| Error::object(EbpfError::MapError(error)))?;
             let ring: RingBuf<MapData> =
                 Map::from_map_data(ring).map_err(failed)?.try_into().map_err(failed)?;
             array.set(index, &ring, 0).map_err(failed)?;
-            all.push(sys::watch(ring).map_err(watching)?);
+            stacks.push(sys::watch(ring).map_err(watching)?);
         }
-        Ok(Self { all, bytes: layout.bytes as usize, at: 0, taken: 0 })
+        Ok(Self { records, stacks, ends: Vec::new(), at: 0, taken: Vec::new() })
     }
 
     /// Waits until the programs wake the reader.
     pub(crate) async fn woken(&self) -> Result<(), Error> {
         let woken = poll_fn(|context| {
             let mut woken = Poll::Pending;
-            for ring in &self.all {
+            for ring in &self.stacks {
                 match ring.poll_read_ready(context) {
                     Poll::Ready(Ok(mut guard)) => {
                         // Before the ring is emptied: a wake-up that comes meanwhile is kept.
@@ -103,29 +143,49 @@ impl Rings {
         woken.await.map_err(watching)
     }
 
-    /// Hands over up to `most` items. Breaks when each ring was emptied of all that was in it when the emptying began;
-    /// else the next call goes on.
+    /// Hands over up to `most` records, and each stack before the first record that names it. Breaks when each ring was emptied
+    /// of all that was in it when the emptying began; else the next call goes on.
     pub(crate) fn empty(
         &mut self,
         most: usize,
         mut take: impl FnMut(Item),
     ) -> Result<ControlFlow<()>, Error> {
-        for _ in 0..most {
-            let Some(ring) = self.all.get_mut(self.at) else { break };
-            // As much as a ring holds: what else is in it came later.
-            let next = if self.taken < self.bytes { ring.get_mut().next() } else { None };
-            if let Some(bytes) = next {
-                self.taken += HEADER + bytes.len();
-                take(item::decode(&bytes)?);
-            } else {
-                (self.at, self.taken) = (self.at + 1, 0);
+        let Self { records, ends, at, taken, .. } = self;
+        if ends.is_empty() {
+            ends.extend((0..records.count()).map(|ring| records.given(ring)));
+        }
+        while let Some(end) = ends.get(*at)
+            && taken.len() < most
+        {
+            let room = most - taken.len();
+            let stands = records.take(*at, *end, room, |record| taken.push(record));
+            if stands < *end && taken.len() == most {
+                break;
+            }
+            // It is emptied, or what comes next in it is still being filled in.
+            *at += 1;
+        }
+        let whole = *at == ends.len();
+        if whole {
+            ends.clear();
+            *at = 0;
+        }
+        // Who sent a record sent the stack before it, or knew that it was sent.
+        self.take_stacks(&mut take)?;
+        // What has no kind is a place that a program took in vain.
+        let records = self.taken.drain(..).filter(|record| record.kind != 0);
+        records.map(Item::Record).for_each(take);
+        Ok(if whole { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    /// Hands over all stacks that are there.
+    fn take_stacks(&mut self, take: &mut impl FnMut(Item)) -> Result<(), Error> {
+        for ring in &mut self.stacks {
+            while let Some(bytes) = ring.get_mut().next() {
+                take(Item::Stack(item::decode(&bytes)?));
             }
         }
-        if self.at < self.all.len() {
-            return Ok(ControlFlow::Continue(()));
-        }
-        self.at = 0;
-        Ok(ControlFlow::Break(()))
+        Ok(())
     }
 }
 
@@ -141,21 +201,30 @@ mod tests {
 
     #[test]
     fn the_rings_are_together_what_was_asked_for() {
-        for (total, cpus, count) in [
-            (16 << 20, 1, 1),
-            (16 << 20, 2, 2),
-            (16 << 20, 3, 2),
-            (16 << 20, 12, 8),
-            (16 << 20, 256, 16),
-            (16 << 20, 0, 1),
-            (PAGE, 8, 1),
-            (2 * PAGE, 8, 2),
-            (1 << 30, 16, 16),
+        for (total, cpus, count, kept) in [
+            (16 << 20, 1, 1, 16),
+            (16 << 20, 2, 2, 16),
+            (16 << 20, 3, 2, 32),
+            (16 << 20, 12, 8, 32),
+            (16 << 20, 256, 16, 256),
+            (16 << 20, 0, 1, 16),
+            (PAGE, 1, 1, 16),
+            (PAGE, 2, 1, 32),
+            (2 * PAGE, 4, 2, 32),
+            (1 << 30, 16, 16, 16),
         ] {
+            assert!(total >= Layout::least(PAGE, cpus), "{total} {cpus}");
             let layout = Layout::new(total, PAGE, cpus);
             assert_eq!((layout.count, layout.bytes), (count, total / count), "{total} {cpus}");
             assert_eq!(layout.mask(), count - 1);
+            assert_eq!(
+                (layout.places(), layout.limit()),
+                (layout.bytes / 64, layout.bytes / 64 - kept),
+                "{cpus}"
+            );
+            assert!(layout.limit() >= layout.places() / 2);
             assert!(layout.wake_step().is_power_of_two());
         }
+        assert_eq!([1, 2, 3, 64].map(|cpus| Layout::least(PAGE, cpus)), [PAGE, PAGE, 2 * PAGE, 32 * PAGE]);
     }
 }

@@ -8,7 +8,7 @@
 //! running any more, or it would have held the floor down, and was not yet to start, or its time would be later than
 //! the clock's.
 //!
-//! One case is left. A ring gives nothing from behind an item that is reserved and not yet committed, and who reserved
+//! One case is left. A ring gives nothing from behind a place that is taken and not yet filled in, and who took
 //! that may have started after the one whose item is behind it. For this, and because the programs' clock may differ
 //! from the reader's by the smallest parts, [`SLACK`] is taken off. What is later even than that has lost its place: it
 //! is counted, and told by a `Lost` record where it was noticed. The record itself is dropped: an engine that is given
@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use lazymmu_abi::{Flags, Kind, Record};
 use lazymmu_trace::Losses;
 
-/// What is taken off a floor, in ns: the shortest time in which an item that is being copied into a ring is there.
+/// What is taken off a floor, in ns: the shortest time in which a record that is being filled in is there.
 pub(crate) const SLACK: u64 = 1_000_000;
 
 /// The records that wait for their turn.

@@ -11,6 +11,7 @@
 mod counters;
 mod op;
 mod record;
+mod ring;
 mod settings;
 mod site;
 mod stack;
@@ -18,6 +19,7 @@ mod stack;
 pub use counters::{Counters, KINDS, RUNNERS};
 pub use op::{Kind, Level, Op, OpInfo, UnknownCode};
 pub use record::{Context, Flags, LeftOut, Record};
-pub use settings::{Code, Deferral, MAX_RINGS, Scope, Settings};
+pub use ring::{Head, MAX_RINGS};
+pub use settings::{Code, Deferral, Scope, Settings};
 pub use site::{REGISTER_WORDS, Site, SiteSettings};
 pub use stack::{HOOK_FRAMES, STACK_FRAMES, StackHash, StackItem};

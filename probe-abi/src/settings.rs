@@ -22,6 +22,10 @@ pub struct Settings {
     pub instruction: u32,
     /// The ring of a CPU is its number under this mask: how many rings there are, a power of two, less one.
     pub ring_mask: u32,
+    /// How many records a ring has place for: a power of two.
+    pub ring_places: u32,
+    /// How many of them may be taken: see [`crate::Head`].
+    pub ring_limit: u32,
     /// For [`Scope::Suspects`]: the sets of places for pending entries, a power of two, less one.
     pub pending_mask: u32,
     /// Whether records have call stacks: 0 or 1.
@@ -46,10 +50,7 @@ pub struct Code {
     pub len: u64,
 }
 
-const _: () = assert!(size_of::<Settings>() == 72);
-
-/// The most rings that there can be.
-pub const MAX_RINGS: u32 = 16;
+const _: () = assert!(size_of::<Settings>() == 80);
 
 impl Settings {
     /// The name of the global in the object.

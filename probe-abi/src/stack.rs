@@ -3,7 +3,7 @@
 /// The most frames that a stack keeps; deeper ones are cut at the outer end.
 pub const STACK_FRAMES: usize = 64;
 
-/// A call stack on the ring, sent once for each new hash. It is told from a [`crate::Record`] by its length.
+/// A call stack on its ring, sent once for each new hash.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(

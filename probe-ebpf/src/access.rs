@@ -204,7 +204,7 @@ fn tell(ctx: &impl EbpfContext, hit: Hit, access: impl Access) {
         hit.send_in_place(access.kind(), |record| {
             // SAFETY: `record` is to be filled; the section is the current task's.
             unsafe {
-                fill(access, record, open.as_ref().ids(), hit.time(), stack);
+                fill(access, record, open.as_ref().ids(), stack);
                 put_memory(record, memory);
             }
         });
@@ -216,7 +216,7 @@ fn tell(ctx: &impl EbpfContext, hit: Hit, access: impl Access) {
     let Some(record) = maps::record(access.slot()) else { return };
     // SAFETY: `record` is this program's own on this CPU.
     unsafe {
-        fill(access, record, task::current_ids(), hit.time(), stack);
+        fill(access, record, task::current_ids(), stack);
         send(hit, access, record);
     }
 }
@@ -245,8 +245,8 @@ fn is_harmless(access: impl Access, time: Option<u64>) -> bool {
     }
     // SAFETY: the section is the current task's, and so is what it has kept back.
     let keep = |record: *mut Record, stack| unsafe {
-        let ids = open.as_ref().ids();
-        fill(access, record, ids, time.unwrap_or_else(emit::now), stack);
+        (*record).time = time.unwrap_or_else(emit::now);
+        fill(access, record, open.as_ref().ids(), stack);
     };
     match found.own {
         None if may_wait => {
@@ -298,17 +298,16 @@ fn entries(access: impl Access) -> u32 {
     if count == 0 { 1 } else { count }
 }
 
-/// Fills in a record, but for what memory holds.
+/// Fills in a record, but for the time and for what memory holds.
 ///
 /// # Safety
 ///
 /// `record` must be a whole `Record` that this program may write.
 #[inline(always)]
-unsafe fn fill(access: impl Access, record: *mut Record, (tid, tgid): (u32, u32), time: u64, stack: u64) {
+unsafe fn fill(access: impl Access, record: *mut Record, (tid, tgid): (u32, u32), stack: u64) {
     // SAFETY: the caller's promise.
     unsafe {
         access.describe(record);
-        (*record).time = time;
         (*record).stack = stack;
         (*record).tid = tid;
         (*record).tgid = tgid;
@@ -338,7 +337,10 @@ fn weigh(ctx: &impl EbpfContext, hit: Hit, access: impl Access) {
         let Some([stack, told, what]) = maps::forget(slot, [stack, told, what]) else { return };
         let Some(record) = maps::record(slot) else { return };
         // SAFETY: `record` is this program's own on this CPU.
-        unsafe { fill(access, record, task::current_ids(), hit.time(), stack) };
+        unsafe {
+            (*record).time = hit.time();
+            fill(access, record, task::current_ids(), stack);
+        }
         if what & 1 != 0
             && let Some(open) = self::open(access)
             && !pending::remember(hit, open.as_ptr(), record, told)

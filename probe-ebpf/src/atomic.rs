@@ -15,6 +15,19 @@ pub(crate) unsafe fn add(word: *mut u64, by: u64) {
     unsafe { asm!("lock *(u64 *)({word} + 0) += {by}", word = in(reg) word, by = in(reg) by) };
 }
 
+/// Adds to a word and returns what was there.
+///
+/// # Safety
+///
+/// As for [`add`].
+#[inline(always)]
+pub(crate) unsafe fn fetch_add(word: *mut u64, by: u64) -> u64 {
+    let mut by = by;
+    // SAFETY: the caller's promise; one instruction that writes nothing else.
+    unsafe { asm!("{by} = atomic_fetch_add((u64 *)({word} + 0), {by})", word = in(reg) word, by = inout(reg) by) };
+    by
+}
+
 /// Puts a value into a word and returns what was there.
 ///
 /// # Safety

@@ -3,6 +3,8 @@
 //! A program works on a hit inside of [`during`], which tells user space so: while the slot of a program says that it
 //! runs, what it sends is not in a ring for certain. So user space knows up to which time it has everything.
 //!
+//! Records go into rings of our own (`Head`), call stacks, of which there are few, into those of the kernel.
+//!
 //! Each item is counted as produced before room is asked for. Without room it is counted as lost, and the next
 //! item of that CPU is sent only after `Lost` records that tell of it: a loss is never told after something that
 //! came later. All counters are per CPU. What is counted of each item is by program, which does not nest in itself there,
@@ -13,15 +15,16 @@ use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use lazymmu_abi::{Counters, Flags, KINDS, Kind, RUNNERS, Record, StackItem};
 
 use crate::atomic::{add, opaque, swap};
-use crate::maps::{self, RINGS, Ring};
+use crate::maps;
 use crate::stack::{SLOTS, Slot};
 use crate::task;
 
 /// The slot of a loss that is not one record of a known kind.
 const UNKNOWN: usize = 0;
 
-/// The bytes that a ring keeps before each item (BPF_RINGBUF_HDR_SZ).
-const HEADER: u64 = 8;
+/// Bytes of a record by which a stack counts when the reader is to be woken: rings of stacks are a quarter of the others'
+/// size.
+const SIZE_OF_STACK: u64 = 4 * size_of::<StackItem>() as u64;
 
 const _: () = assert!(SLOTS as usize <= RUNNERS);
 
@@ -80,20 +83,21 @@ impl Hit {
         self.slot as u64
     }
 
-    /// Sends a record. False if it was lost.
+    /// Sends a record of this kind. False if it was lost.
     #[inline(always)]
     pub(crate) fn send(self, record: &Record, kind: Kind) -> bool {
-        self.output(record, kind)
+        // SAFETY: both are whole records.
+        self.send_in_place(kind as u8, |place| unsafe { maps::copy(place, record) })
     }
 
     /// Sends a record of a kind that it says itself. False if it was lost, or is of none.
     #[inline(always)]
     pub(crate) fn send_any(self, record: &Record) -> bool {
-        let kind = opaque(record.kind.into()) as usize;
-        kind < KINDS && self.output_as(record, kind)
+        // SAFETY: both are whole records.
+        self.send_in_place(record.kind, |place| unsafe { maps::copy(place, record) })
     }
 
-    /// Sends a record that is filled in where it is sent from. False if it was lost, or its kind is none.
+    /// Sends a record, of which all but the time is filled in where it is sent from. False if it was lost, or its kind is none.
     #[inline(always)]
     pub(crate) fn send_in_place(self, kind: u8, fill: impl FnOnce(*mut Record)) -> bool {
         let kind = opaque(kind.into()) as usize;
@@ -102,11 +106,12 @@ impl Hit {
         }
         self.produced();
         if self.all_is_told()
-            && let Some(ring) = ring()
-            && let Some(mut entry) = ring.reserve(0)
+            && let Some(place) = maps::place(cpu())
         {
-            fill(entry.as_mut_ptr());
-            entry.submit(wake::<Record>(self.counters));
+            fill(place);
+            // SAFETY: the place is this program's own.
+            unsafe { show(place, self.time) };
+            count_sent(self.counters, size_of::<Record>() as u64);
             return true;
         }
         // SAFETY: `counters` is this CPU's whole value of the map, and `kind` is below KINDS.
@@ -117,7 +122,17 @@ impl Hit {
     /// Sends a call stack. False if it was lost.
     #[inline(always)]
     pub(crate) fn send_stack(self, item: &StackItem) -> bool {
-        self.output(item, Kind::Stack)
+        self.produced();
+        if self.all_is_told()
+            && let Some(ring) = maps::stack_ring(cpu())
+            && ring.output(item, BPF_RB_NO_WAKEUP.into()).is_ok()
+        {
+            count_sent(self.counters, SIZE_OF_STACK);
+            return true;
+        }
+        // SAFETY: `counters` is this CPU's whole value of the map, and the kind is below KINDS.
+        unsafe { lose(self.counters, Kind::Stack as usize) };
+        false
     }
 
     /// When it happened.
@@ -155,27 +170,6 @@ impl Hit {
         }
     }
 
-    #[inline(always)]
-    fn output<T>(self, item: &T, kind: Kind) -> bool {
-        slot(kind).is_some_and(|kind| self.output_as(item, kind))
-    }
-
-    /// `kind` must be below `KINDS`.
-    #[inline(always)]
-    fn output_as<T>(self, item: &T, kind: usize) -> bool {
-        let counters = self.counters;
-        self.produced();
-        if self.all_is_told()
-            && let Some(ring) = ring()
-            && ring.output_untyped::<T>(item, wake::<T>(counters)).is_ok()
-        {
-            return true;
-        }
-        // SAFETY: `counters` is this CPU's whole value of the map, and `kind` is below KINDS.
-        unsafe { lose(counters, kind) };
-        false
-    }
-
     /// Tells of what this CPU has lost. False if there is no room for that.
     #[inline(always)]
     fn all_is_told(self) -> bool {
@@ -185,17 +179,15 @@ impl Hit {
     }
 }
 
-/// The slot of a kind. Always there; the verifier wants to see that it is.
+/// Shows a record to the reader.
+///
+/// # Safety
+///
+/// `place` must be one of a ring, this program's own and filled in.
 #[inline(always)]
-fn slot(kind: Kind) -> Option<usize> {
-    let slot = opaque(kind as u64) as usize;
-    if slot < KINDS { Some(slot) } else { None }
-}
-
-/// This CPU's ring.
-#[inline(always)]
-fn ring() -> Option<&'static Ring> {
-    RINGS.get(u32::from(cpu()) & maps::ring_mask())
+unsafe fn show(place: *mut Record, time: u64) {
+    // SAFETY: the caller's promise. The exchange is a barrier: everything else is there before the time.
+    unsafe { swap(&raw mut (*place).time, time) };
 }
 
 /// Sends a `Lost` record for each kind of which this CPU has lost something since it last told. Returns how many
@@ -206,7 +198,6 @@ fn ring() -> Option<&'static Ring> {
 #[inline(never)]
 fn tell(time: u64) -> u64 {
     let Some(counters) = maps::counters() else { return 1 };
-    let Some(ring) = ring() else { return 1 };
     for kind in 0..KINDS {
         // SAFETY: `counters` is this CPU's whole value of the map and `kind` is below KINDS.
         let untold = unsafe { &raw mut (*counters).untold[kind] };
@@ -215,43 +206,37 @@ fn tell(time: u64) -> u64 {
             continue;
         }
         // Room first: what is taken from `untold` must be told.
-        let Some(mut entry) = ring.reserve(0) else { return 1 };
+        let Some(place) = maps::place(cpu()) else { return 1 };
         // SAFETY: as above.
         let count = unsafe { swap(untold, 0) };
         // SAFETY: as above.
         unsafe { add(&raw mut (*counters).untold_total, count.wrapping_neg()) };
-        let record = entry.as_mut_ptr();
-        for word in 0..size_of::<Record>() / 8 {
+        for word in 1..size_of::<Record>() / 8 {
             // SAFETY: a record is that many words. Volatile, as the compiler would call a function for all of it.
-            unsafe { record.cast::<u64>().add(word).write_volatile(0) };
+            unsafe { place.cast::<u64>().add(word).write_volatile(0) };
         }
-        // SAFETY: all of it is initialised.
+        // SAFETY: all of it is initialised, and the place this program's own.
         unsafe {
-            (*record).time = time;
-            (*record).value = count;
-            (*record).cpu = cpu();
-            (*record).kind = Kind::Lost as u8;
-            (*record).op = kind as u8;
-            (*record).flags = Flags::VALUE;
+            (*place).value = count;
+            (*place).cpu = cpu();
+            // If a program that interrupted this one here has told it, the reader passes by this.
+            (*place).kind = if count == 0 { 0 } else { Kind::Lost as u8 };
+            (*place).op = kind as u8;
+            (*place).flags = Flags::VALUE;
+            show(place, time);
         }
-        if count == 0 {
-            // A program that interrupted this one here has told it.
-            entry.discard(BPF_RB_NO_WAKEUP.into());
-        } else {
-            entry.submit(wake::<Record>(counters));
-        }
+        count_sent(counters, size_of::<Record>() as u64);
     }
     0
 }
 
-/// Whether the next item of this type is to wake the reader.
+/// Counts what was sent, and wakes the reader if it is time to.
 ///
-/// The reader looks by itself many times a second, so it is woken only when the ring fills faster than that: each time
+/// The reader looks by itself many times a second, so it is woken only when the rings fill faster than that: each time
 /// that this CPU has sent so many bytes. A program that comes in between may be forgotten here, which moves the next
 /// time by an item.
 #[inline(always)]
-fn wake<T>(counters: *mut Counters) -> u64 {
-    let size = size_of::<T>() as u64 + HEADER;
+fn count_sent(counters: *mut Counters, size: u64) {
     // SAFETY: `counters` is this CPU's whole value of the map.
     let sent = unsafe {
         let sent = &raw mut (*counters).sent;
@@ -259,9 +244,21 @@ fn wake<T>(counters: *mut Counters) -> u64 {
         sent.write_volatile(all);
         all
     };
-    let flag =
-        if sent & u64::from(maps::wake_step() - 1) < size { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
-    flag.into()
+    if sent & u64::from(maps::wake_step() - 1) < size {
+        wake();
+    }
+}
+
+/// Wakes the reader, who waits for the ring of stacks, with an item that is none. If there is no room for it, the reader
+/// comes soon by itself.
+#[inline(never)]
+fn wake() -> u64 {
+    if let Some(ring) = maps::stack_ring(cpu())
+        && let Some(nothing) = ring.reserve_untyped::<u64>(0)
+    {
+        nothing.discard(BPF_RB_FORCE_WAKEUP.into());
+    }
+    0
 }
 
 /// # Safety

@@ -6,19 +6,57 @@ use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray};
 use lazymmu_abi::{
-    Code, Counters, Deferral, MAX_RINGS, REGISTER_WORDS, Record, Scope, Settings, Site, SiteSettings,
+    Code, Counters, Deferral, Head, MAX_RINGS, REGISTER_WORDS, Record, Scope, Settings, Site, SiteSettings,
     StackItem,
 };
 
+use crate::atomic::fetch_add;
 use crate::{pending, stack, xen};
 
-/// Everything that user space reads, in the order of reservation. The size only describes the kind of map to the
-/// kernel, and is whole pages everywhere; user space makes the rings, and may make smaller ones.
-pub(crate) type Ring = btf_maps::RingBuf<Record, { 64 << 10 }>;
+/// Records on their way to user space: the places of all rings, one ring behind the other. User space says how many
+/// there are, and maps them: see [`Head`].
+#[map]
+static PLACES: Array<Record> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// The rings, of which each CPU uses one. User space fills in as many as it says in the settings.
+/// Where each of these rings stands.
+#[map]
+static HEADS: Array<Head> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Call stacks on their way to user space. The size only describes the kind of map to the kernel, and is whole pages
+/// everywhere; user space makes the rings, and may make smaller ones.
+pub(crate) type StackRing = btf_maps::RingBuf<StackItem, { 64 << 10 }>;
+
+/// The rings of stacks, of which each CPU uses one. User space fills in as many as it says in the settings.
 #[btf_map]
-pub(crate) static RINGS: btf_maps::ArrayOfMaps<Ring, { MAX_RINGS as usize }> = btf_maps::ArrayOfMaps::new();
+static STACK_RINGS: btf_maps::ArrayOfMaps<StackRing, { MAX_RINGS as usize }> = btf_maps::ArrayOfMaps::new();
+
+/// The number of a CPU's rings.
+#[inline(always)]
+fn ring_of(cpu: u16) -> u32 {
+    u32::from(cpu) & ring_mask()
+}
+
+/// A CPU's ring of stacks.
+#[inline(always)]
+pub(crate) fn stack_ring(cpu: u16) -> Option<&'static StackRing> {
+    STACK_RINGS.get(ring_of(cpu))
+}
+
+/// A place in a CPU's ring of records, to be filled in: everything but the time at first.
+#[inline(always)]
+pub(crate) fn place(cpu: u16) -> Option<*mut Record> {
+    let ring = ring_of(cpu);
+    let head = HEADS.get_ptr_mut(ring)?;
+    // SAFETY: `head` is a whole value of the map.
+    let given = unsafe {
+        let waiting = (&raw const (*head).given).read_volatile() - (&raw const (*head).taken).read_volatile();
+        if waiting >= u64::from(ring_limit()) {
+            return None;
+        }
+        fetch_add(&raw mut (*head).given, 1)
+    };
+    PLACES.get_ptr_mut(ring * ring_places() + (given as u32 & (ring_places() - 1)))
+}
 
 /// What was produced and lost, by CPU; user space says how many there can be. It maps this, because to ask the kernel for a
 /// value is to keep programs on probed instructions from running: see `capture::sys`.
@@ -53,14 +91,15 @@ pub(crate) fn record_of_another(slot: u64) -> Option<*mut Record> {
     RECORDS.get_ptr_mut(stack::SLOTS + slot as u32)
 }
 
-/// Copies a record, word by word and inline.
+/// Copies a record but for its time, which is its first word, word by word and inline.
 ///
 /// # Safety
 ///
 /// Both must be whole and aligned, and this program may write the one.
 #[inline(always)]
 pub(crate) unsafe fn copy(to: *mut Record, from: *const Record) {
-    for word in 0..size_of::<Record>() / 8 {
+    const { assert!(core::mem::offset_of!(Record, time) == 0) };
+    for word in 1..size_of::<Record>() / 8 {
         // SAFETY: the caller's promise. Volatile, as the compiler would call a function for all of it.
         unsafe { to.cast::<u64>().add(word).write_volatile(from.cast::<u64>().add(word).read_volatile()) };
     }
@@ -147,6 +186,8 @@ static SETTINGS: Settings = Settings {
     wake_step: 1 << 21,
     instruction: Settings::NO_OFFSET,
     ring_mask: 0,
+    ring_places: 1,
+    ring_limit: 0,
     pending_mask: 0,
     stacks: 1,
     by_cpu: 0,
@@ -212,8 +253,18 @@ pub(crate) fn instruction_offset() -> u32 {
 }
 
 #[inline(always)]
-pub(crate) fn ring_mask() -> u32 {
+fn ring_mask() -> u32 {
     setting!(ring_mask)
+}
+
+#[inline(always)]
+fn ring_places() -> u32 {
+    setting!(ring_places)
+}
+
+#[inline(always)]
+fn ring_limit() -> u32 {
+    setting!(ring_limit)
 }
 
 #[inline(always)]

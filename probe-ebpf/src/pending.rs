@@ -284,6 +284,7 @@ pub(crate) fn remember(hit: Hit, open: *mut Open, record: *mut Record, told: u64
     let Some(held) = HELD.get_ptr_mut(number) else { return false };
     // SAFETY: the place is this section's.
     unsafe {
+        (*held).record.time = (*record).time;
         maps::copy(&raw mut (*held).record, record);
         (*held).told = told;
     }
@@ -387,8 +388,7 @@ fn tell_one(slot: u64, time: u64, number: u32) {
     // SAFETY: as above; `record` is this program's own on this CPU.
     unsafe {
         maps::copy(record, &raw const (*held).record);
-        (*record).memory = (*record).time;
-        (*record).time = time;
+        (*record).memory = (*held).record.time;
         (*record).flags |= Flags::HELD | Flags::MEMORY;
         hit.send_any(&*record);
     }

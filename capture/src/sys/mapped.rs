@@ -13,22 +13,31 @@ use aya::maps::MapData;
 use rustix::mm::{MapFlags, ProtFlags};
 use zerocopy::{FromBytes, IntoBytes};
 
-/// All values of an array map that was made with `BPF_F_MMAPABLE`, to be read.
+/// All values of an array map that was made with `BPF_F_MMAPABLE`.
 pub(crate) struct MappedArray<T> {
     values: NonNull<T>,
     count: usize,
     bytes: usize,
     /// The map stays while it is mapped, but its descriptor shows it to others.
-    _map: MapData,
+    _map: Option<MapData>,
     _values: PhantomData<T>,
 }
 
-// SAFETY: it is memory that this only reads, a word at a time; nothing is bound to a thread.
+// SAFETY: it is memory that is read and written a word at a time; nothing is bound to a thread.
 unsafe impl<T: Send> Send for MappedArray<T> {}
 
 impl<T: FromBytes + IntoBytes> MappedArray<T> {
-    /// Maps it. The values of the map must be `T`s.
-    pub(crate) fn new(map: MapData) -> io::Result<Self> {
+    /// Maps it to be read. The values of the map must be `T`s.
+    pub(crate) fn to_read(map: MapData) -> io::Result<Self> {
+        Self::new(map, ProtFlags::READ)
+    }
+
+    /// Maps it to be read and written.
+    pub(crate) fn to_write(map: MapData) -> io::Result<Self> {
+        Self::new(map, ProtFlags::READ | ProtFlags::WRITE)
+    }
+
+    fn new(map: MapData, access: ProtFlags) -> io::Result<Self> {
         // An array keeps its values in whole words, one after the other (kernel/bpf/arraymap.c).
         const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() == 8) };
         let info = map.info().map_err(io::Error::other)?;
@@ -39,10 +48,33 @@ impl<T: FromBytes + IntoBytes> MappedArray<T> {
         let bytes = count * size_of::<T>();
         // SAFETY: the kernel chooses where, so that nothing of ours is there.
         let values = unsafe {
-            rustix::mm::mmap(ptr::null_mut(), bytes, ProtFlags::READ, MapFlags::SHARED, map.fd().as_fd(), 0)
+            rustix::mm::mmap(ptr::null_mut(), bytes, access, MapFlags::SHARED, map.fd().as_fd(), 0)
         }?;
         let values = NonNull::new(values.cast()).ok_or_else(|| io::Error::other("it was mapped at zero"))?;
-        Ok(Self { values, count, bytes, _map: map, _values: PhantomData })
+        Ok(Self { values, count, bytes, _map: Some(map), _values: PhantomData })
+    }
+
+    /// So many values of zero, of no map.
+    #[cfg(test)]
+    pub(super) fn zeroed(count: usize) -> io::Result<Self> {
+        let bytes = count * size_of::<T>();
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: the kernel chooses where, so that nothing of ours is there.
+        let values =
+            unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), bytes, access, MapFlags::PRIVATE) }?;
+        let values = NonNull::new(values.cast()).ok_or_else(|| io::Error::other("it was mapped at zero"))?;
+        Ok(Self { values, count, bytes, _map: None, _values: PhantomData })
+    }
+
+    /// How many values there are.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Where a value is, as long as this lives; `None` if there is none of that number.
+    pub(super) fn place(&self, index: usize) -> Option<NonNull<T>> {
+        // SAFETY: `values` is mapped for `count` values.
+        (index < self.count).then(|| unsafe { self.values.add(index) })
     }
 
     /// All values, each word of them read once and in order.

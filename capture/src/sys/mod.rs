@@ -2,6 +2,7 @@
 
 pub(crate) mod kprobe;
 mod mapped;
+mod records;
 
 use std::io;
 
@@ -10,6 +11,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub(crate) use mapped::MappedArray;
+pub(crate) use records::RecordRings;
 
 /// Has the runtime watch a ring.
 pub(crate) fn watch(ring: RingBuf<MapData>) -> io::Result<AsyncFd<RingBuf<MapData>>> {
