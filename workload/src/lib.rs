@@ -31,7 +31,7 @@ mod swap_file;
 mod sys;
 mod userfault;
 
-pub use dense::{dense, lives};
+pub use dense::{dense, handover, lives};
 pub use error::Error;
 
 /// How many pages the controls work on. Each page is an entry, and each entry is read or written at least once

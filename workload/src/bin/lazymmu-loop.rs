@@ -1,11 +1,12 @@
-//! `lazymmu-loop LOOP ROUNDS`: runs the loop `lives` or `dense` and prints the processor time of each round in nanoseconds,
-//! in one line.
+//! `lazymmu-loop LOOP ROUNDS`: runs the loop `handover`, `lives` or `dense` and prints the processor time of each round in
+//! nanoseconds, in one line.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let run = match arguments.next().as_deref() {
+        Some("handover") => lazymmu_workload::handover,
         Some("lives") => lazymmu_workload::lives,
         Some("dense") => lazymmu_workload::dense,
         _ => return usage(),
@@ -25,6 +26,8 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("lazymmu-loop: failed to start: say which loop, `lives` or `dense`, and how many rounds");
+    eprintln!(
+        "lazymmu-loop: failed to start: say which loop, `handover`, `lives` or `dense`, and how many rounds"
+    );
     ExitCode::from(2)
 }

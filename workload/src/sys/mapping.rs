@@ -80,12 +80,20 @@ impl Mapping {
     }
 
     /// Writes every word of a page, one after the other; without the permission the process is killed with SIGSEGV.
-    pub(crate) fn fill(&mut self, page: usize, value: u64) {
+    #[inline]
+    pub(crate) fn fill(&mut self, page: usize, mut word: impl FnMut() -> u64) {
         let start = self.page(page);
-        for word in 0..self.page_size / size_of::<u64>() {
+        for index in 0..self.page_size / size_of::<u64>() {
             // SAFETY: as in `read`; the word is inside the page.
-            unsafe { start.add(word).write_volatile(value) };
+            unsafe { start.add(index).write_volatile(word()) };
         }
+    }
+
+    /// Every word of a page.
+    pub(crate) fn words(&self, page: usize) -> impl Iterator<Item = u64> {
+        let start = self.page(page);
+        // SAFETY: as in `read`; the word is inside the page.
+        (0..self.page_size / size_of::<u64>()).map(move |index| unsafe { start.add(index).read_volatile() })
     }
 
     /// Writes the first word of a page; without the permission the process is killed with SIGSEGV.
