@@ -92,6 +92,16 @@ pub fn sections() -> Result<Vec<(String, String)>, Missing> {
     Ok(pairs.map(|(function, place)| (function.to_owned(), place.to_owned())).collect())
 }
 
+/// Where guests have the probe plan of their kernel.
+pub const PROBE_PLAN: &str = "/kernel.plan";
+
+/// The plan of a kernel with the drop-in leaves to that what that tells. In this one the instructions are to tell it as well.
+/// `None` if it leaves nothing to the drop-in.
+pub fn without_the_drop_in(plan: &str) -> Option<String> {
+    const LEFT: &str = r#"{"by":"the drop-in's tracepoints","do":"covered"}"#;
+    plan.contains(LEFT).then(|| plan.replace(LEFT, r#"{"do":"probe"}"#))
+}
+
 /// The static binaries, and how machines run here.
 pub struct Lab {
     binaries: PathBuf,
@@ -163,18 +173,23 @@ impl Lab {
         variable("LAZYMMU_VM_XEN")
     }
 
-    /// The probe plan of a kernel image, as it would be in a file.
-    pub fn probe_plan(&self, vmlinux: &Path) -> std::io::Result<String> {
+    /// The probe plan of a kernel that was built here, as it would be in a file.
+    pub fn probe_plan(&self, kernel: &KernelDirectory) -> std::io::Result<String> {
         let said = Command::new(self.lazymmu())
             .arg("plan")
             .arg("--vmlinux")
-            .arg(vmlinux)
+            .arg(kernel.boot_image().with_file_name("vmlinux"))
             .args(["--format", "json"])
             .output()?;
         if !said.status.success() {
             return Err(std::io::Error::other(String::from_utf8_lossy(&said.stderr).into_owned()));
         }
         String::from_utf8(said.stdout).map_err(std::io::Error::other)
+    }
+
+    /// Whether machines are emulated here.
+    pub fn is_emulated(&self) -> bool {
+        self.accelerator == Accelerator::Tcg
     }
 
     /// A machine with this kernel, as fast as it can be here.

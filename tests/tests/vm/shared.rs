@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+pub(crate) use lazymmu_tests::PROBE_PLAN;
 use lazymmu_tests::{Lab, Report, Said, Series, step_output};
 use lazymmu_vm::{Command, Finished, Limits, Step, StepResult, Threads};
 
@@ -33,9 +34,6 @@ impl Runs {
         }
     }
 }
-
-/// Where guests have the probe plan of their kernel.
-pub(crate) const PROBE_PLAN: &str = "/kernel.plan";
 
 /// Where guests have what talks to daemons.
 pub(crate) const TRIAL: &str = "/bin/lazymmu-trial";
@@ -152,7 +150,7 @@ impl Plan {
                 kernel.add_debug_info(&mut initramfs)?;
             }
             if let Some(change) = probes {
-                let plan = lab.probe_plan(&kernel.boot_image().with_file_name("vmlinux"))?;
+                let plan = lab.probe_plan(&kernel)?;
                 initramfs.add(PROBE_PLAN, change(&plan), 0o644);
             }
             let memory = if debug_info { 2048 } else { 1024 };

@@ -32,15 +32,13 @@ fn run(series: Series) -> &'static Run {
         let by_plan = ["/bin/lazymmu", "record", "--plan", PROBE_PLAN, "-o", &site];
         let by_dev = ["record", "-o", &dev, "--"].into_iter().chain(by_plan);
         let both = lazymmu(by_dev.chain(["--", "workload", "run"]).chain(WORKLOADS));
-        Plan::new().with_debug_info().with_probe_plan(without_the_drop_in).run_as("both", both)
+        Plan::new().with_debug_info().with_probe_plan(by_instructions).run_as("both", both)
     })
 }
 
-/// The plan of a kernel with the drop-in leaves to that what that tells. Here the instructions are to tell it as well.
-pub(crate) fn without_the_drop_in(plan: &str) -> String {
-    let left = r#"{"by":"the drop-in's tracepoints","do":"covered"}"#;
-    assert!(plan.contains(left), "the plan leaves nothing to the drop-in");
-    plan.replace(left, r#"{"do":"probe"}"#)
+/// The plan of a kernel with the drop-in, as if it had none.
+pub(crate) fn by_instructions(plan: &str) -> String {
+    lazymmu_tests::without_the_drop_in(plan).expect("the plan leaves nothing to the drop-in")
 }
 
 /// What both recorded while both did.
