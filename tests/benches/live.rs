@@ -6,15 +6,20 @@
 //! capture of everything. The drop-in itself is measured last, in other guests: compiled in and idle, over a kernel
 //! without it.
 //!
-//! There are two loops. `lives` has about one hit in a microsecond, and what is aimed at is said of it; `dense` has as many
-//! as can be had, several times more.
+//! There are three loops. `handover` has about one hit in a microsecond, and what is aimed at is said of it; `lives` is the same
+//! with less work on the data; `dense` has as many hits as can be had, several times more.
 //!
 //! On an emulated machine time means little, and less where the host is busy. There the guest's clocks count instructions,
 //! and what is printed are ratios of these: they do not know of caches, nor that an atomic costs more than an addition. Only
-//! the hits in a microsecond are measured with a clock, in a guest of their own.
+//! the hits in a microsecond are measured with a clock, in a guest of their own. With the word `clock`, and where the CPU
+//! itself runs the guest, all is measured by the host's clock, for which the host has to be quiet.
 //!
-//! `cargo xtask bench live`, or `-- ROUNDS NAME...` for some of the loops and ways only. `bpftrace` and `trace-cmd` are those that
-//! `LAZYMMU_BENCH_PEERS` has. `LAZYMMU_BENCH_BEFORE` names a binary of lazymmu for the guest that is measured beside this one.
+//! The plan of `site-plan` and `site-suspects` is made of the same kernel, and has also what the drop-in tells, so both see the
+//! same hits.
+//!
+//! `cargo xtask bench live`, or `-- ROUNDS clock NAME...`, each of which may be left out, for some of the loops and ways only.
+//! `bpftrace` and `trace-cmd` are those that `LAZYMMU_BENCH_PEERS` has. `LAZYMMU_BENCH_BEFORE` names a binary of lazymmu for the
+//! guest that is measured beside this one.
 
 #[path = "live/peers.rs"]
 mod peers;
@@ -28,7 +33,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use lazymmu_tests::{Lab, Series, number_before, step_output};
+use lazymmu_tests::{Lab, PROBE_PLAN, Series, number_before, step_output, without_the_drop_in};
 use lazymmu_vm::{Command, Initramfs, Job, KernelDirectory, Limits, Output, Step, StepResult, Threads};
 
 use peers::Peers;
@@ -41,6 +46,41 @@ const ROUNDS: usize = 9;
 const BOOTS: usize = 3;
 const RUNS: usize = 6;
 
+/// The word with which all is measured by the host's clock.
+const CLOCK: &str = "clock";
+
+/// What the guest's clocks go by, and so all figures.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Instructions,
+    Nanoseconds,
+}
+
+impl Unit {
+    fn said(self) -> &'static str {
+        match self {
+            Self::Instructions => "instructions of the emulated CPU",
+            Self::Nanoseconds => {
+                "nanoseconds of the host's clock, which say something only where the host is quiet"
+            }
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Instructions => "instructions",
+            Self::Nanoseconds => "nanoseconds",
+        }
+    }
+
+    fn threads(self) -> Threads {
+        match self {
+            Self::Instructions => Threads::Counting,
+            Self::Nanoseconds => Threads::Single,
+        }
+    }
+}
+
 fn main() -> Result<ExitCode> {
     // Cargo hands `--bench` to a bench without a harness.
     let mut arguments = env::args().skip(1).filter(|argument| argument != "--bench").peekable();
@@ -48,12 +88,14 @@ fn main() -> Result<ExitCode> {
         Some(rounds) => arguments.next().map_or(ROUNDS, |_| rounds),
         None => ROUNDS,
     };
-    let wanted: Vec<String> = arguments.collect();
+    let (clock, wanted): (Vec<_>, Vec<_>) = arguments.partition(|word| word == CLOCK);
     let (loops, wanted): (Vec<_>, Vec<_>) =
         wanted.into_iter().partition(|name| Loop::ALL.iter().any(|one| one.name() == name));
     let is_wanted = |name: &str| name == "none" || wanted.is_empty() || wanted.iter().any(|one| one == name);
 
     let lab = Lab::open()?;
+    let unit = if clock.is_empty() && lab.is_emulated() { Unit::Instructions } else { Unit::Nanoseconds };
+    println!("measured in {}", unit.said());
     let peers = Peers::open();
     let before = env::var_os("LAZYMMU_BENCH_BEFORE");
     let mut initramfs = with_loop(&lab)?;
@@ -63,16 +105,26 @@ fn main() -> Result<ExitCode> {
     if let Some(before) = &before {
         initramfs.add_file(ways::BEFORE, Path::new(before), 0o755)?;
     }
+    let loops = Loop::ALL
+        .into_iter()
+        .filter(|which| loops.is_empty() || loops.iter().any(|name| name == which.name()));
+    let loops: Vec<(Loop, Vec<Way>)> = loops
+        .map(|which| {
+            let ways = ways::ways(which, peers.is_some(), before.is_some());
+            (which, ways.into_iter().filter(|way| is_wanted(way.name)).collect())
+        })
+        .collect();
+    if loops.iter().any(|(_, ways)| ways.iter().any(Way::is_by_plan)) {
+        let plan = lab.probe_plan(&lab.kernel(Series::V7)?)?;
+        let plan = without_the_drop_in(&plan).ok_or("the plan leaves nothing to the drop-in")?;
+        initramfs.add(PROBE_PLAN, plan, 0o644);
+    }
     let mut good = true;
-    for which in Loop::ALL {
-        if loops.is_empty() || loops.iter().any(|name| name == which.name()) {
-            let mut ways = ways::ways(which, peers.is_some(), before.is_some());
-            ways.retain(|way| is_wanted(way.name));
-            good &= watch(&lab, &initramfs, which, &ways, rounds)?;
-        }
+    for (which, ways) in &loops {
+        good &= watch(&lab, &initramfs, *which, ways, rounds, unit)?;
     }
     if is_wanted("idle") {
-        good &= idle(&lab, rounds.min(BOOTS))?;
+        good &= idle(&lab, rounds.min(BOOTS), unit)?;
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -84,27 +136,38 @@ fn with_loop(lab: &Lab) -> Result<Initramfs> {
 }
 
 /// Runs every way in turn, and prints what each costs. False if one costs more than it should.
-fn watch(lab: &Lab, initramfs: &Initramfs, which: Loop, ways: &[Way], rounds: usize) -> Result<bool> {
+fn watch(
+    lab: &Lab,
+    initramfs: &Initramfs,
+    which: Loop,
+    ways: &[Way],
+    rounds: usize,
+    unit: Unit,
+) -> Result<bool> {
     let counts = [ways::FEW_ROUNDS, ways::ROUNDS]
         .map(|rounds| Command::new(ways::record(ways::LAZYMMU, ways::ALL, &which.words(rounds))).into());
     let measured =
         (0..rounds).flat_map(|_| ways.iter().map(|way| Command::new(way.words.iter().copied()).into()));
     let steps = counts.into_iter().chain(measured).collect();
-    let results = run(lab, &lab.kernel(Series::V7)?, initramfs, Threads::Counting, steps)?;
+    let results = run(lab, &lab.kernel(Series::V7)?, initramfs, unit.threads(), steps)?;
     let (counted, results) = results.split_at_checked(2).ok_or("no hits were counted")?;
     let rounds: Vec<&[StepResult]> = results.chunks(ways.len()).collect();
     let unwatched: Result<Vec<f64>> = rounds.iter().map(|round| quiet(&round[0])).collect();
     let unwatched = quartiles(unwatched?).1;
     let hits = hits(counted)?;
-    let time = time(lab, initramfs, which)?;
+    let time = match unit {
+        Unit::Instructions => time(lab, initramfs, which)?,
+        Unit::Nanoseconds => unwatched,
+    };
     println!("\n{}: {}; in a round {hits:.0} hits,", which.name(), which.what());
     println!(
-        "{:.2} in a microsecond of {:.2} ms, {:.0} instructions for each (or nanoseconds, where they are not counted)",
+        "{:.2} in a microsecond of {:.2} ms, {:.0} {} for each",
         hits / (time / 1e3),
         time / 1e6,
-        unwatched / hits
+        unwatched / hits,
+        unit.name()
     );
-    println!("{:<12} {:>7} {:>15} {:>8} {:>8}", "way", "ratio", "middle half", "a hit", "at most");
+    println!("{:<13} {:>7} {:>15} {:>8} {:>8}", "way", "ratio", "middle half", "a hit", "at most");
     let mut good = true;
     for (index, way) in ways.iter().enumerate() {
         let ratios: Result<Vec<f64>> =
@@ -112,7 +175,7 @@ fn watch(lab: &Lab, initramfs: &Initramfs, which: Loop, ways: &[Way], rounds: us
         let ratios = match ratios {
             // Whether another program runs in this guest is not our matter.
             Err(error) if way.is_peer() => {
-                println!("{:<12} did not run: {}", way.name, error.to_string().escape_debug());
+                println!("{:<13} did not run: {}", way.name, error.to_string().escape_debug());
                 continue;
             }
             ratios => ratios?,
@@ -120,10 +183,10 @@ fn watch(lab: &Lab, initramfs: &Initramfs, which: Loop, ways: &[Way], rounds: us
         let (low, median, high) = quartiles(ratios);
         let hit = (median - 1.0) * unwatched / hits;
         let most = way.most.map_or(String::new(), |most| format!("{most:.2}"));
-        println!("{:<12} {median:>7.3} {low:>7.3}-{high:<7.3} {hit:>8.0} {most:>8}  {}", way.name, way.what);
+        println!("{:<13} {median:>7.3} {low:>7.3}-{high:<7.3} {hit:>8.0} {most:>8}  {}", way.name, way.what);
         good &= way.most.is_none_or(|most| median <= most);
         if let Some((items, lost)) = rounds.last().and_then(|round| account(&round[index])) {
-            println!("{:<12} {items} items, {lost} lost", "");
+            println!("{:<13} {items} items, {lost} lost", "");
         }
     }
     Ok(good)
@@ -151,7 +214,7 @@ fn time(lab: &Lab, initramfs: &Initramfs, which: Loop) -> Result<f64> {
 }
 
 /// What the drop-in costs while nobody listens, over a kernel without it: in the denser loop, where it shows most.
-fn idle(lab: &Lab, boots: usize) -> Result<bool> {
+fn idle(lab: &Lab, boots: usize, unit: Unit) -> Result<bool> {
     const MOST: f64 = 1.02;
     let bare = KernelDirectory::open(
         env::var_os("LAZYMMU_VM_KERNEL_7_BARE").ok_or("LAZYMMU_VM_KERNEL_7_BARE is not set")?,
@@ -162,7 +225,7 @@ fn idle(lab: &Lab, boots: usize) -> Result<bool> {
     let mut ratios = Vec::new();
     for _ in 0..boots {
         let least = |kernel| -> Result<f64> {
-            let results = run(lab, kernel, &initramfs, Threads::Counting, steps())?;
+            let results = run(lab, kernel, &initramfs, unit.threads(), steps())?;
             let times: Result<Vec<f64>> = results.iter().map(quiet).collect();
             Ok(quartiles(times?).0)
         };
@@ -171,8 +234,10 @@ fn idle(lab: &Lab, boots: usize) -> Result<bool> {
     }
     let (low, median, high) = quartiles(ratios);
     println!(
-        "\n{:<12} {median:>7.3} {low:>7.3}-{high:<7.3} {:>8} {MOST:>8.2}  the drop-in, idle, in the dense loop; {boots} boots of each kernel",
-        "idle", ""
+        "\n{:<13} {median:>7.3} {low:>7.3}-{high:<7.3} {:>8} {MOST:>8.2}  the drop-in, idle, in the dense loop; {boots} boots of each kernel, in {}",
+        "idle",
+        "",
+        unit.name()
     );
     Ok(median <= MOST)
 }

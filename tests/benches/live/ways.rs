@@ -1,5 +1,7 @@
 //! The loops that are watched, and the ways to watch them by lazymmu.
 
+use lazymmu_tests::PROBE_PLAN;
+
 use crate::peers;
 
 /// Where the program with the loops is in a guest.
@@ -13,16 +15,18 @@ pub(crate) const FEW_ROUNDS: &str = "2";
 /// What the program that is watched does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Loop {
+    Handover,
     Lives,
     Dense,
 }
 
 impl Loop {
-    pub(crate) const ALL: [Self; 2] = [Self::Lives, Self::Dense];
+    pub(crate) const ALL: [Self; 3] = [Self::Handover, Self::Lives, Self::Dense];
 
     /// As the program is told it.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Handover => "handover",
             Self::Lives => "lives",
             Self::Dense => "dense",
         }
@@ -30,6 +34,9 @@ impl Loop {
 
     pub(crate) fn what(self) -> &'static str {
         match self {
+            Self::Handover => {
+                "4096 shared pages are filled with data, made read-only, read and checked, and let go"
+            }
             Self::Lives => "4096 shared pages are written, made read-only and let go",
             Self::Dense => "4096 pages are made read-only and writable again",
         }
@@ -50,6 +57,11 @@ pub(crate) struct Way {
 }
 
 impl Way {
+    /// Whether it wants the kernel's probe plan.
+    pub(crate) fn is_by_plan(&self) -> bool {
+        self.words.contains(&PROBE_PLAN)
+    }
+
     /// Whether it is another program's.
     pub(crate) fn is_peer(&self) -> bool {
         self.words.first().is_some_and(|program| program.starts_with("/usr/"))
@@ -61,6 +73,8 @@ pub(crate) const BEFORE: &str = "/bin/lazymmu-before";
 
 const SUSPECTS: &[&str] = &["--capture", "suspects"];
 const NO_STACKS: &[&str] = &["--no-stacks"];
+const PLAN: &[&str] = &["--plan", PROBE_PLAN];
+const PLAN_SUSPECTS: &[&str] = &["--plan", PROBE_PLAN, "--capture", "suspects"];
 
 /// What lazymmu is told to record every hit.
 pub(crate) const ALL: &[&str] = &["--capture", "all", "--no-stacks"];
@@ -83,8 +97,8 @@ pub(crate) fn ways(which: Loop, peers: bool, before: bool) -> Vec<Way> {
     let way = |name, what, words, most| Way { name, what, words, most };
     // What is aimed at is said of the one loop.
     let [suspects, no_stacks, sections] = match which {
-        Loop::Lives => [1.4, 1.6, 2.2].map(Some),
-        Loop::Dense => [None; 3],
+        Loop::Handover => [1.4, 1.6, 2.2].map(Some),
+        Loop::Lives | Loop::Dense => [None; 3],
     };
     let ours = |arguments| record(LAZYMMU, arguments, &run);
     let mut ways = vec![
@@ -92,6 +106,8 @@ pub(crate) fn ways(which: Loop, peers: bool, before: bool) -> Vec<Way> {
         way("suspects", "lazymmu record --capture suspects", ours(SUSPECTS), suspects),
         way("no-stacks", "lazymmu record --no-stacks", ours(NO_STACKS), no_stacks),
         way("sections", "lazymmu record", ours(&[]), sections),
+        way("site-suspects", "lazymmu record --plan PLAN --capture suspects", ours(PLAN_SUSPECTS), None),
+        way("site-plan", "lazymmu record --plan PLAN", ours(PLAN), None),
     ];
     if before {
         let theirs = |arguments| record(BEFORE, arguments, &run);
