@@ -1,5 +1,6 @@
 //! Debian's own 6.12, as it is, as the first PV guest of Xen.
 
+use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -16,6 +17,9 @@ const PLAN: &str = "/kernel.plan.zst";
 
 /// The same with the module of a bug in it.
 const WITH_MODULE: &str = "/module.plan.zst";
+
+/// The same with another build of that module, which is not the one that is loaded.
+const WITH_OTHER_BUILD: &str = "/other.plan.zst";
 
 /// Modules for swap space in memory, in the order of loading.
 const MODULES: [&str; 3] = ["lz4_compress.ko.xz", "lz4hc_compress.ko.xz", "zram.ko.xz"];
@@ -42,7 +46,9 @@ fn boot() -> Result<Finished, Box<dyn std::error::Error>> {
     steps.push(lazymmu(["plan", PLAN]).into());
     steps.push(lazymmu(["workload", "run", "swap-private-file"]).into());
     let module = Path::new("/lazymmu_stale.ko");
-    initramfs.add_file(module, &lab.stale_module()?, 0o644)?;
+    let image_of_module = fs::read(lab.stale_module()?)?;
+    initramfs.add("/other/lazymmu_stale.ko", of_another_build(&image_of_module), 0o644);
+    initramfs.add(module, image_of_module, 0o644);
     steps.push(Step::Module(module.to_owned()));
     let live = ["live", "--format", "json", "--record", "/out/stale.lmt", "--plan", PLAN, "--"];
     let clear = ["/init", "write", "/sys/kernel/debug/lazymmu_stale/clear", "the page of this text"];
@@ -59,7 +65,22 @@ fn boot() -> Result<Finished, Box<dyn std::error::Error>> {
     let record = ["record", "-o", "/out/mprotect.lmt", "--plan", PLAN, "--", "workload", "run", "mprotect"];
     steps.push(lazymmu(record).into());
     steps.extend(xen_batches::end("/out/flushes"));
+    let with_other = ["plan", PLAN, "--module", "/other/lazymmu_stale.ko", "-o", WITH_OTHER_BUILD];
+    steps.push(lazymmu(with_other).into());
+    let record =
+        ["record", "-o", "/tmp/other.lmt", "--plan", WITH_OTHER_BUILD, "--", "workload", "run", "fork"];
+    steps.push(lazymmu(record).into());
     Ok(lab.machine(&image).under(lab.xen()?).run(&initramfs, &Job::new(steps), &mut |_| ())?)
+}
+
+/// The module as another build would have it: with another build id in its note (elf(5), NT_GNU_BUILD_ID).
+fn of_another_build(module: &[u8]) -> Vec<u8> {
+    const NOTE: [u8; 16] = *b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0";
+    let mut module = module.to_vec();
+    let note =
+        module.windows(NOTE.len()).position(|bytes| bytes == NOTE).expect("the module has no build id");
+    module[note + NOTE.len()] ^= 0xff;
+    module
 }
 
 #[test]
@@ -133,4 +154,17 @@ fn a_module_in_the_plan_is_probed() {
     );
     let without = Trace::read(&run().files[Path::new("stale.lmt")]).header.plan.sites.expect("no sites");
     assert!(told.hooked > without.hooked, "{} and {}", told.hooked, without.hooked);
+}
+
+/// With another build of the module, addresses would mean something else.
+#[test]
+fn a_plan_of_another_build_of_the_module_is_refused() {
+    let [refused, made] = [0, 1].map(|back| &run().steps[run().steps.len() - 1 - back]);
+    assert_eq!(made.status, StepStatus::Exit(0), "{}", step_output(made));
+    assert_eq!(refused.status, StepStatus::Exit(4), "{}", step_output(refused));
+    assert!(
+        step_output(refused).contains("it has the module lazymmu_stale with build id"),
+        "{}",
+        step_output(refused)
+    );
 }
