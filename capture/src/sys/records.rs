@@ -229,7 +229,7 @@ mod tests {
         let writers: Vec<Writer> = (0..WRITERS).map(|_| Writer::new(&rings, 0, WRITERS)).collect();
         let mut seen = Vec::new();
         std::thread::scope(|scope| {
-            for (number, writer) in (0..WRITERS).zip(writers) {
+            let run = |(number, writer): (u64, Writer)| {
                 scope.spawn(move || {
                     let writer = writer;
                     for value in 0..EACH {
@@ -237,12 +237,14 @@ mod tests {
                             std::thread::yield_now();
                         }
                     }
-                });
-            }
-            while (seen.len() as u64) < WRITERS * EACH {
+                })
+            };
+            let running: Vec<_> = (0..WRITERS).zip(writers).map(run).collect();
+            while !running.iter().all(std::thread::ScopedJoinHandle::is_finished) {
                 seen.extend(drain(&mut rings, 0));
                 std::thread::yield_now();
             }
+            seen.extend(drain(&mut rings, 0));
         });
         for number in 0..WRITERS {
             let its = seen.iter().filter(|value| *value >> 32 == number).copied();
