@@ -175,7 +175,7 @@ impl Hit {
     fn all_is_told(self) -> bool {
         // SAFETY: `counters` is this CPU's whole value of the map.
         let untold = unsafe { core::ptr::read_volatile(&raw const (*self.counters).untold_total) };
-        untold == 0 || tell(self.time) == 0
+        untold == 0 || tell_losses(self.time) == 0
     }
 }
 
@@ -195,8 +195,9 @@ unsafe fn show(place: *mut Record, time: u64) {
 /// it where records are put in the order of their times.
 ///
 /// A subprogram of its own, so that the rare path is verified and compiled once.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn tell(time: u64) -> u64 {
+extern "C" fn tell_losses(time: u64) -> u64 {
     let Some(counters) = maps::counters() else { return 1 };
     for kind in 0..KINDS {
         // SAFETY: `counters` is this CPU's whole value of the map and `kind` is below KINDS.
@@ -245,14 +246,15 @@ fn count_sent(counters: *mut Counters, size: u64) {
         all
     };
     if sent & u64::from(maps::wake_step() - 1) < size {
-        wake();
+        wake_reader();
     }
 }
 
 /// Wakes the reader, who waits for the ring of stacks, with an item that is none. If there is no room for it, the reader
 /// comes soon by itself.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn wake() -> u64 {
+extern "C" fn wake_reader() -> u64 {
     if let Some(ring) = maps::stack_ring(cpu())
         && let Some(nothing) = ring.reserve_untyped::<u64>(0)
     {

@@ -376,15 +376,16 @@ unsafe extern "C" fn remember_at(_index: u64, walk: *mut Walk) -> i64 {
 }
 
 /// Sends a write that was kept back, if nobody has yet.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn tell_one(slot: u64, time: u64, number: u32) {
-    let Some(held) = HELD.get_ptr_mut(number) else { return };
-    let Some(record) = maps::record_of_another(slot) else { return };
+extern "C" fn tell_one(slot: u64, time: u64, number: u32) -> u64 {
+    let Some(held) = HELD.get_ptr_mut(number) else { return 0 };
+    let Some(record) = maps::record_of_another(slot) else { return 0 };
     // SAFETY: `held` is a whole value of the map.
     if unsafe { swap(&raw mut (*held).told, 1) } != 0 {
-        return;
+        return 0;
     }
-    let Some(hit) = Hit::again(slot, time) else { return };
+    let Some(hit) = Hit::again(slot, time) else { return 0 };
     // SAFETY: as above; `record` is this program's own on this CPU.
     unsafe {
         maps::copy(record, &raw const (*held).record);
@@ -392,4 +393,5 @@ fn tell_one(slot: u64, time: u64, number: u32) {
         (*record).flags |= Flags::HELD | Flags::MEMORY;
         hit.send_any(&*record);
     }
+    1
 }
