@@ -175,7 +175,10 @@ impl<const READ: bool> Access for DropIn<'_, READ> {
 #[inline(always)]
 fn seen<const READ: bool>(ctx: &BtfTracePointContext, access: DropIn<'_, READ>) {
     if !maps::only_suspects() {
-        emit::during(access.slot, |hit| tell(ctx, hit, access));
+        if let Some(hit) = Hit::begin(access.slot) {
+            tell(ctx, hit, access);
+            hit.end();
+        }
     } else if !is_harmless(access, None) {
         emit::during(access.slot, |hit| weigh(ctx, hit, access));
     }

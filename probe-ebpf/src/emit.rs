@@ -41,27 +41,42 @@ pub(crate) struct Hit {
 /// Works on a hit.
 #[inline(always)]
 pub(crate) fn during(slot: Slot, work: impl FnOnce(Hit)) {
-    let Some(counters) = maps::counters() else { return };
-    // There is a place for each slot; the verifier wants to see that.
-    let slot = opaque(slot as u64) as usize;
-    if slot >= RUNNERS {
-        return;
+    if let Some(hit) = Hit::begin(slot) {
+        work(hit);
+        hit.end();
     }
-    // SAFETY: `counters` is this CPU's whole value of the map.
-    let running = unsafe { &raw mut (*counters).running[slot] };
-    // SAFETY: as above. Another CPU may see this a little later than it was done, and so after the time was taken; that is
-    // far less than what the sorter takes off for it.
-    unsafe { running.write_volatile(Counters::STARTING) };
-    let time = now();
-    // SAFETY: as above.
-    unsafe { running.write_volatile(time) };
-    work(Hit { time, counters, slot });
-    // SAFETY: as above. A ring is given an item by an exchange (`bpf_ringbuf_commit` in kernel/bpf/ringbuf.c, 6.1 to 7.2),
-    // which is a barrier: what was sent can be seen before this.
-    unsafe { running.write_volatile(0) };
 }
 
 impl Hit {
+    /// Begins to work on a hit: [`during`], where the compiler is to make no function of the work.
+    #[inline(always)]
+    pub(crate) fn begin(slot: Slot) -> Option<Hit> {
+        let counters = maps::counters()?;
+        // There is a place for each slot; the verifier wants to see that.
+        let slot = opaque(slot as u64) as usize;
+        if slot >= RUNNERS {
+            return None;
+        }
+        // SAFETY: `counters` is this CPU's whole value of the map.
+        let running = unsafe { &raw mut (*counters).running[slot] };
+        // SAFETY: as above. Another CPU may see this a little later than it was done, and so after the time was taken; that is
+        // far less than what the sorter takes off for it.
+        unsafe { running.write_volatile(Counters::STARTING) };
+        let time = now();
+        // SAFETY: as above.
+        unsafe { running.write_volatile(time) };
+        Some(Hit { time, counters, slot })
+    }
+
+    /// Ends it.
+    #[inline(always)]
+    pub(crate) fn end(self) {
+        // SAFETY: `counters` is this CPU's whole value of the map, and `slot` below RUNNERS. A ring is given an item by an
+        // exchange (`show` here, `bpf_ringbuf_commit` in kernel/bpf/ringbuf.c, 6.1 to 7.2), which is a barrier: what was sent
+        // can be seen before this.
+        unsafe { (&raw mut (*self.counters).running).cast::<u64>().add(self.slot).write_volatile(0) };
+    }
+
     /// A record of the current task, here and now.
     #[inline(always)]
     pub(crate) fn record(self, kind: Kind, op: u8) -> Record {
