@@ -10,8 +10,8 @@ pub const MAX_RINGS: u32 = 16;
 /// time. The reader takes a record whose time is there, puts 0 there instead, and only then says by `taken` that the place
 /// is free.
 ///
-/// Whether there is a free place, a program looks before it adds, and others may do so at the same time. So
-/// [`Head::SPARE_PLACES`] for each CPU that shares the ring are kept for these.
+/// Whether there is a free place, a program looks before it adds, at `taken` first, and others may do so at the same time.
+/// Each of these can be one too many, so [`Head::SPARE_PLACES`] for each CPU that shares the ring are kept for them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(

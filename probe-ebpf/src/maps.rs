@@ -49,8 +49,11 @@ pub(crate) fn place(cpu: u16) -> Option<*mut Record> {
     let head = HEADS.get_ptr_mut(ring)?;
     // SAFETY: `head` is a whole value of the map.
     let given = unsafe {
-        let waiting = (&raw const (*head).given).read_volatile() - (&raw const (*head).taken).read_volatile();
-        if waiting >= u64::from(ring_limit()) {
+        // In this order: no more are taken than were given.
+        let taken = (&raw const (*head).taken).read_volatile();
+        let waiting = (&raw const (*head).given).read_volatile().wrapping_sub(taken);
+        // Below 0 where a processor reads in another order, and others went on meanwhile.
+        if waiting as i64 >= i64::from(ring_limit()) {
             return None;
         }
         fetch_add(&raw mut (*head).given, 1)

@@ -109,7 +109,7 @@ mod tests {
         head: *mut Head,
         places: *mut Record,
         each: u64,
-        limit: u64,
+        limit: i64,
     }
 
     // SAFETY: what it points to lives longer than the threads that have it.
@@ -121,7 +121,7 @@ mod tests {
                 head: rings.heads.place(ring).unwrap().as_ptr(),
                 places: rings.place(ring, 0).unwrap().as_ptr(),
                 each: rings.each,
-                limit: rings.each - spare,
+                limit: (rings.each - spare).cast_signed(),
             }
         }
 
@@ -133,7 +133,8 @@ mod tests {
                     AtomicU64::from_ptr(&raw mut (*self.head).taken),
                 )
             };
-            if given.load(Ordering::Relaxed) - taken.load(Ordering::Acquire) >= self.limit {
+            let taken = taken.load(Ordering::Acquire);
+            if given.load(Ordering::Relaxed).wrapping_sub(taken).cast_signed() >= self.limit {
                 return None;
             }
             let at = given.fetch_add(1, Ordering::SeqCst);
