@@ -21,7 +21,7 @@ use crate::loss::{self, COUNTERS, CounterMap, Totals};
 use crate::modules;
 use crate::object::object;
 use crate::probes::{self, Probes};
-use crate::rings::{Layout, Rings};
+use crate::rings::{Cpus, Layout, Rings};
 use crate::sites::Table;
 use crate::sorter::{SLACK, Sorter};
 
@@ -40,8 +40,8 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// What to capture, and with how much memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Bytes of the rings of records together: a power of two, at least a page and 2 KiB for each CPU, at most 1 GiB. A record takes 64. Those of
-    /// call stacks take a quarter of that, and a page each at least.
+    /// Bytes of the rings of records together: a power of two, at least a page and 2 KiB for each CPU that there can be,
+    /// at most 1 GiB. A record takes 64. Those of call stacks take a quarter of that, and a page each at least.
     pub ring_bytes: u32,
     /// Which accesses are emitted.
     pub scope: Scope,
@@ -118,7 +118,8 @@ impl Capture {
 
     fn start(options: Options, plan: Option<&ProbePlan>) -> Result<Self, Error> {
         let object = object()?;
-        let (page, cpus) = (kernel::page_size(), kernel::online_cpus());
+        let page = kernel::page_size();
+        let cpus = Cpus { online: kernel::online_cpus(), possible: kernel::possible_cpus() };
         let least = Layout::least(page, cpus);
         let bytes = options.ring_bytes;
         if !bytes.is_power_of_two() || !(least..=1 << 30).contains(&bytes) {
@@ -134,7 +135,7 @@ impl Capture {
         loader.override_global(Settings::GLOBAL, settings.as_bytes(), true);
         loader.override_global(Deferral::GLOBAL, options.deferral.as_bytes(), true);
         layout.set(&mut loader);
-        loader.map_max_entries(COUNTERS, kernel::possible_cpus());
+        loader.map_max_entries(COUNTERS, cpus.possible);
         loader.map_max_entries("PENDING", options.pending_sets());
         loader.map_max_entries("HELD", options.pending_sets() * Options::WAYS);
         if let (Some(table), Some(sites)) = (&table, &sites) {

@@ -106,7 +106,7 @@ pub enum Error {
     RingSize {
         /// What was asked for.
         bytes: u32,
-        /// Bytes of a page.
+        /// The least: a page, and 2 KiB for each CPU that there can be.
         least: u32,
     },
     /// The object could not be read, or its maps not be made.

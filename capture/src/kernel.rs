@@ -16,7 +16,7 @@ use lazymmu_inspect::kallsyms::Kallsyms;
 use lazymmu_trace::Kernel;
 
 use crate::hooks::Accesses;
-use crate::rings::Layout;
+use crate::rings::{Cpus, Layout};
 use crate::{Error, Hook, Options, hooks, sites};
 
 /// Bits of the capability sets (include/uapi/linux/capability.h).
@@ -141,7 +141,7 @@ fn sites(btf: &Btf, code: impl Fn(&str) -> Code) -> Result<Sites, Error> {
 /// If the type information is damaged, or of no kernel that this crate knows.
 pub fn examine(btf: &Btf) -> Result<Vec<(&'static Hook, Option<String>)>, Error> {
     let least = page_size();
-    let settings = Offsets::find(btf)?.settings(&Options::default(), Layout::new(least, least, 1));
+    let settings = Offsets::find(btf)?.settings(&Options::default(), Layout::new(least, least, Cpus::ONE));
     hooks::reasons(btf, &settings)
 }
 
@@ -278,7 +278,7 @@ fn highest_in(list: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Layout, Offsets, check_capabilities, check_lockdown, highest_in};
+    use super::{Cpus, Layout, Offsets, check_capabilities, check_lockdown, highest_in};
     use crate::{Class, Error, Options};
     use lazymmu_abi::Settings;
 
@@ -317,12 +317,12 @@ mod tests {
     #[test]
     fn a_kernel_without_counters_gives_no_offsets() {
         let old = Offsets { state: None, pid: 1000, instruction: None };
-        let settings = old.settings(&Options::default(), Layout::new(4096, 4096, 1));
+        let settings = old.settings(&Options::default(), Layout::new(4096, 4096, Cpus::ONE));
         assert_eq!((settings.enable_count, settings.pause_count), (Settings::NO_OFFSET, Settings::NO_OFFSET));
         assert_eq!(settings.instruction, Settings::NO_OFFSET);
         assert_eq!(old.by_name().len(), 1);
         let new = Offsets { state: Some((2000, 2001)), pid: 1000, instruction: Some(128) };
-        assert_eq!(new.settings(&Options::default(), Layout::new(4096, 4096, 1)).pause_count, 2001);
+        assert_eq!(new.settings(&Options::default(), Layout::new(4096, 4096, Cpus::ONE)).pause_count, 2001);
         assert_eq!(new.by_name()["pt_regs.ip"], 128);
         assert_eq!(new.by_name()["task_struct.lazy_mmu_state.enable_count"], 2000);
     }

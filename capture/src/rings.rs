@@ -35,23 +35,46 @@ pub(crate) struct Layout {
     bytes: u32,
     /// Bytes of a page.
     page: u32,
-    /// How many CPUs share a ring, at most; a power of two.
+    /// How many CPUs share a ring if their numbers are spread evenly; a power of two.
     sharing: u32,
+    /// How many can share one, whichever come up.
+    most_sharing: u32,
+}
+
+/// The CPUs of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cpus {
+    /// Those that are up: one more than the highest number.
+    pub(crate) online: u32,
+    /// The same for those that can come up.
+    pub(crate) possible: u32,
+}
+
+impl Cpus {
+    /// A machine with one.
+    pub(crate) const ONE: Self = Self { online: 1, possible: 1 };
 }
 
 impl Layout {
     /// The least memory that there can be: half of it may be kept for programs that look at the same time.
-    pub(crate) fn least(page: u32, cpus: u32) -> u32 {
-        let kept = cpus.max(1).next_power_of_two() * Head::SPARE_PLACES * size_of::<Record>() as u32;
+    pub(crate) fn least(page: u32, cpus: Cpus) -> u32 {
+        let kept = cpus.possible.max(1).next_power_of_two() * Head::SPARE_PLACES * size_of::<Record>() as u32;
         page.max(2 * kept)
     }
 
     /// One ring for each CPU, if the memory makes so many pages and the programs take so many; fewer where some would
     /// lie idle. `total` and `page` are powers of two, and `total` is at least [`Layout::least`].
-    pub(crate) fn new(total: u32, page: u32, cpus: u32) -> Self {
-        let wanted = cpus.clamp(1, MAX_RINGS).min(total / page).max(1);
+    pub(crate) fn new(total: u32, page: u32, cpus: Cpus) -> Self {
+        let wanted = cpus.online.clamp(1, MAX_RINGS).min(total / page).max(1);
         let count = 1 << wanted.ilog2();
-        Self { count, bytes: total / count, page, sharing: cpus.max(1).div_ceil(count).next_power_of_two() }
+        let sharing = |cpus: u32| cpus.max(1).div_ceil(count);
+        Self {
+            count,
+            bytes: total / count,
+            page,
+            sharing: sharing(cpus.online).next_power_of_two(),
+            most_sharing: sharing(cpus.possible),
+        }
     }
 
     /// What turns the number of a CPU into that of its ring.
@@ -66,7 +89,7 @@ impl Layout {
 
     /// How many of these may be taken.
     pub(crate) fn limit(self) -> u32 {
-        self.places() - self.sharing * Head::SPARE_PLACES
+        self.places() - self.most_sharing * Head::SPARE_PLACES
     }
 
     fn stack_bytes(self) -> u32 {
@@ -195,36 +218,36 @@ fn watching(source: std::io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::Layout;
+    use super::{Cpus, Layout};
 
     const PAGE: u32 = 4096;
 
     #[test]
     fn the_rings_are_together_what_was_asked_for() {
-        for (total, cpus, count, kept) in [
-            (16 << 20, 1, 1, 16),
-            (16 << 20, 2, 2, 16),
-            (16 << 20, 3, 2, 32),
-            (16 << 20, 12, 8, 32),
-            (16 << 20, 256, 16, 256),
-            (16 << 20, 0, 1, 16),
-            (PAGE, 1, 1, 16),
-            (PAGE, 2, 1, 32),
-            (2 * PAGE, 4, 2, 32),
-            (1 << 30, 16, 16, 16),
+        for (total, online, possible, count, kept) in [
+            (16 << 20, 1, 1, 1, 16),
+            (16 << 20, 2, 2, 2, 16),
+            (16 << 20, 3, 3, 2, 32),
+            (16 << 20, 12, 12, 8, 32),
+            (16 << 20, 256, 256, 16, 256),
+            (16 << 20, 2, 240, 2, 1920),
+            (16 << 20, 0, 0, 1, 16),
+            (PAGE, 1, 1, 1, 16),
+            (PAGE, 2, 2, 1, 32),
+            (2 * PAGE, 4, 4, 2, 32),
+            (1 << 30, 16, 16, 16, 16),
         ] {
-            assert!(total >= Layout::least(PAGE, cpus), "{total} {cpus}");
+            let cpus = Cpus { online, possible };
+            assert!(total >= Layout::least(PAGE, cpus), "{total} {cpus:?}");
             let layout = Layout::new(total, PAGE, cpus);
-            assert_eq!((layout.count, layout.bytes), (count, total / count), "{total} {cpus}");
+            assert_eq!((layout.count, layout.bytes), (count, total / count), "{total} {cpus:?}");
             assert_eq!(layout.mask(), count - 1);
-            assert_eq!(
-                (layout.places(), layout.limit()),
-                (layout.bytes / 64, layout.bytes / 64 - kept),
-                "{cpus}"
-            );
-            assert!(layout.limit() >= layout.places() / 2);
+            let places = layout.bytes / 64;
+            assert_eq!((layout.places(), layout.limit()), (places, places - kept), "{cpus:?}");
+            assert!(layout.limit() >= places / 2);
             assert!(layout.wake_step().is_power_of_two());
         }
-        assert_eq!([1, 2, 3, 64].map(|cpus| Layout::least(PAGE, cpus)), [PAGE, PAGE, 2 * PAGE, 32 * PAGE]);
+        let least = |possible| Layout::least(PAGE, Cpus { online: 1, possible });
+        assert_eq!([1, 2, 3, 64].map(least), [PAGE, PAGE, 2 * PAGE, 32 * PAGE]);
     }
 }

@@ -346,8 +346,8 @@ pub struct CaptureArgs {
     #[arg(long)]
     pub no_stacks: bool,
 
-    /// Size of the ring buffers for records between the kernel and lazymmu, together; a power of two, from a page to 1G (K, M, G).
-    /// Call stacks take a quarter of it more.
+    /// Size of the ring buffers for records between the kernel and lazymmu, together; a power of two, from a page and 2K
+    /// for each CPU to 1G (K, M, G). Call stacks take a quarter of it more.
     #[arg(long, value_name = "SIZE", default_value = "16M", value_parser = parse_size)]
     pub ring_size: u32,
 
