@@ -101,7 +101,7 @@ pub enum Error {
     Lockdown,
     /// The size that was asked for the ring is none that the kernel takes.
     #[error(
-        "start the capture: a ring of {bytes} bytes cannot be made; its size must be a power of two from {least} bytes (a page) to 1 GiB"
+        "start the capture: a ring of {bytes} bytes cannot be made; its size must be a power of two from {least} bytes here (a page, or 2 KiB for each CPU) to 1 GiB"
     )]
     RingSize {
         /// What was asked for.
