@@ -289,6 +289,10 @@ pub struct PlanArgs {
     #[arg(long, value_name = "FILE", requires = "vmlinux")]
     pub symbols: Option<PathBuf>,
 
+    /// Leave nothing to the tracepoints of the drop-in, if the kernel has it: its instructions are to tell all.
+    #[arg(long, requires = "vmlinux", conflicts_with = "plan")]
+    pub instructions: bool,
+
     /// Add a module of that kernel, a `.ko` which may be packed, to the plan; may be given several times. With debug
     /// information it tells reads. A PLAN that is already there takes them on the kernel that it is of, or with --vmlinux.
     #[arg(long, value_name = "FILE")]

@@ -95,13 +95,6 @@ pub fn sections() -> Result<Vec<(String, String)>, Missing> {
 /// Where guests have the probe plan of their kernel.
 pub const PROBE_PLAN: &str = "/kernel.plan";
 
-/// The plan of a kernel with the drop-in leaves to that what that tells. In this one the instructions are to tell it as well.
-/// `None` if it leaves nothing to the drop-in.
-pub fn without_the_drop_in(plan: &str) -> Option<String> {
-    const LEFT: &str = r#"{"by":"the drop-in's tracepoints","do":"covered"}"#;
-    plan.contains(LEFT).then(|| plan.replace(LEFT, r#"{"do":"probe"}"#))
-}
-
 /// The static binaries, and how machines run here.
 pub struct Lab {
     binaries: PathBuf,
@@ -173,13 +166,14 @@ impl Lab {
         variable("LAZYMMU_VM_XEN")
     }
 
-    /// The probe plan of a kernel that was built here, as it would be in a file.
+    /// The probe plan of a kernel that was built here, as it would be in a file. If it has the drop-in, the instructions are to
+    /// tell what that tells as well.
     pub fn probe_plan(&self, kernel: &KernelDirectory) -> std::io::Result<String> {
         let said = Command::new(self.lazymmu())
             .arg("plan")
             .arg("--vmlinux")
             .arg(kernel.boot_image().with_file_name("vmlinux"))
-            .args(["--format", "json"])
+            .args(["--instructions", "--format", "json"])
             .output()?;
         if !said.status.success() {
             return Err(std::io::Error::other(String::from_utf8_lossy(&said.stderr).into_owned()));

@@ -9,5 +9,5 @@ mod lab;
 mod report;
 
 pub use binary::{Said, lazymmu, run as run_binary};
-pub use lab::{Lab, Missing, PROBE_PLAN, Series, Stock, sections, step_output, without_the_drop_in};
+pub use lab::{Lab, Missing, PROBE_PLAN, Series, Stock, sections, step_output};
 pub use report::{Report, number_before};

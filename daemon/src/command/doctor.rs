@@ -34,7 +34,7 @@ pub(super) fn run(args: &DoctorArgs) -> Result<ExitStatus> {
 fn plan_of(args: &DoctorArgs) -> Result<Result<Plan, String>> {
     match (&args.plan, &args.vmlinux) {
         (Some(plan), image) => plan::checked(plan, image.as_deref()).map(Ok),
-        (None, Some(image)) => plan::made_of(image, None).map(Ok),
+        (None, Some(image)) => plan::made_of(image, None, false).map(Ok),
         (None, None) => Ok(crate::probing::of_running_kernel().map_err(|error| format!("{error:#}"))),
     }
 }

@@ -15,7 +15,7 @@ use crate::{ExitStatus, Failure, probing};
 pub(super) fn run(args: &PlanArgs) -> Result<ExitStatus> {
     let mut plan = match (&args.plan, &args.vmlinux) {
         (Some(plan), image) => checked(plan, image.as_deref())?,
-        (None, Some(image)) => made_of(image, args.symbols.as_deref())?,
+        (None, Some(image)) => made_of(image, args.symbols.as_deref(), args.instructions)?,
         (None, None) => probing::of_running_kernel()?,
     };
     add_modules(&mut plan, args)?;
@@ -45,9 +45,10 @@ fn add_modules(plan: &mut Plan, args: &PlanArgs) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn made_of(path: &Path, symbols: Option<&Path>) -> Result<Plan> {
+pub(super) fn made_of(path: &Path, symbols: Option<&Path>, instructions: bool) -> Result<Plan> {
     let image = Image::open(path, symbols).map_err(|error| Failure::to(ExitStatus::Usage, error))?;
-    Ok(Plan::of(&image).map_err(|error| Failure::to(ExitStatus::Usage, error))?)
+    let plan = if instructions { Plan::of_instructions(&image) } else { Plan::of(&image) };
+    Ok(plan.map_err(|error| Failure::to(ExitStatus::Usage, error))?)
 }
 
 /// A plan from a file, if it is of the kernel in question: that of the image, or else the one that runs here.

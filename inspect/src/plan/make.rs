@@ -71,12 +71,25 @@ pub enum MakeError {
 }
 
 impl Plan {
-    /// Finds every place in an image.
+    /// Finds every place in an image. What the drop-in tells, if the kernel has it, is left to its tracepoints.
     pub fn of(image: &Image) -> Result<Self, MakeError> {
+        Self::of_kernel(image, true)
+    }
+
+    /// The same as if the kernel had not the drop-in: its instructions are to tell all.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::of`].
+    pub fn of_instructions(image: &Image) -> Result<Self, MakeError> {
+        Self::of_kernel(image, false)
+    }
+
+    fn of_kernel(image: &Image, by_tracepoints: bool) -> Result<Self, MakeError> {
         let bad_btf = |source| MakeError::Btf { path: image.path().to_owned(), source };
         let btf = image.btf()?;
         let types = btf.as_ref().map(Btf::pointer_types).transpose().map_err(bad_btf)?.unwrap_or_default();
-        Self::made(image, btf, &types)
+        Self::made(image, btf, &types, by_tracepoints)
     }
 
     /// Adds the plan of a module of this kernel, whose type information is given.
@@ -96,7 +109,8 @@ impl Plan {
             return Err(refused(format!("the plan has the module {name} already")));
         }
         // What the kernel's type information says of functions is not of this module's.
-        let mut plan = Self::made(module, Some(btf), &PointerTypes::default())?;
+        let by_tracepoints = !self.tracepoints.is_empty();
+        let mut plan = Self::made(module, Some(btf), &PointerTypes::default(), by_tracepoints)?;
         plan.kernel.module = Some(name);
         (plan.tracepoints, plan.state) = (Vec::new(), Vec::new());
         self.version = Version::CURRENT;
@@ -104,10 +118,16 @@ impl Plan {
         Ok(())
     }
 
-    fn made(image: &Image, btf: Option<Btf>, types: &PointerTypes) -> Result<Self, MakeError> {
+    fn made(
+        image: &Image,
+        btf: Option<Btf>,
+        types: &PointerTypes,
+        by_tracepoints: bool,
+    ) -> Result<Self, MakeError> {
         let bad_btf = |source| MakeError::Btf { path: image.path().to_owned(), source };
         let state = state(btf.as_ref()).map_err(bad_btf)?;
-        let tracepoints = tracepoints(btf.as_ref()).map_err(bad_btf)?;
+        let known = btf.as_ref().filter(|_| by_tracepoints);
+        let tracepoints = tracepoints(known).map_err(bad_btf)?;
         let pv = PvTable::of(image, btf.as_ref(), !state.is_empty());
         drop(btf);
         let maker = Maker {

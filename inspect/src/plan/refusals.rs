@@ -15,29 +15,33 @@ use crate::address::LinkAddr;
 use crate::arch::x86::Instructions;
 use crate::image::{Function, Image};
 
-/// Bytes of a jump label or static call (arch/x86/include/asm/text-patching.h), and of the call to ftrace.
+/// Bytes of a static call and of the call to ftrace, and the most of a jump label (arch/x86/include/asm/text-patching.h).
 const PATCHED: u64 = 5;
+
+/// Places that the kernel patches, sorted: where each begins and ends.
+type Places = Vec<(u64, u64)>;
 
 /// The kernel's own tables.
 pub(super) struct Refusals<'a> {
     image: &'a Image,
-    /// Where ftrace patches, sorted.
-    ftrace: Vec<u64>,
+    ftrace: Places,
     blacklist: FxHashSet<u64>,
-    jumps: Vec<u64>,
-    static_calls: Vec<u64>,
+    jumps: Places,
+    static_calls: Places,
     protected: Vec<(u64, u64)>,
 }
 
 impl<'a> Refusals<'a> {
     pub(super) fn read(image: &'a Image) -> Self {
-        let mut ftrace = words(&image.table("__start_mcount_loc", "__stop_mcount_loc").1);
-        ftrace.sort_unstable();
+        let ftrace = words(&image.table("__start_mcount_loc", "__stop_mcount_loc").1);
+        let ftrace = places(ftrace, |_| PATCHED);
         let blacklist = image.table("__start_kprobe_blacklist", "__stop_kprobe_blacklist").1;
         // `struct jump_entry`: code, target (4 bytes each, relative to themselves), key.
         let jumps = relative(image.table("__start___jump_table", "__stop___jump_table"), 16);
+        let jumps = places(jumps, |at| jump_size(image, at));
         // `struct static_call_site`: address, key (4 bytes each, relative to themselves).
         let static_calls = relative(image.table("__start_static_call_sites", "__stop_static_call_sites"), 8);
+        let static_calls = places(static_calls, |_| PATCHED);
         let sections = ["kprobes", "noinstr", "entry"].iter().filter_map(|name| {
             let mark = |end| image.functions().mark(&format!("__{name}_text_{end}")).map(|(at, _)| at.0);
             Some((mark("start")?, mark("end")?))
@@ -74,7 +78,7 @@ impl<'a> Refusals<'a> {
             return Some(Refusal::StaticCall);
         }
         // At its first byte ftrace itself serves the probe.
-        if within(&self.ftrace, address) && self.ftrace.binary_search(&address.0).is_err() {
+        if within(&self.ftrace, address) && !begins_in(&self.ftrace, address.0, address.0.saturating_add(1)) {
             return Some(Refusal::Ftrace);
         }
         if self.knows_notrace() && !self.is_traced(function) {
@@ -84,10 +88,7 @@ impl<'a> Refusals<'a> {
     }
 
     fn is_traced(&self, function: Function<'_>) -> bool {
-        let has = |function: Function<'_>| {
-            let from = self.ftrace.partition_point(|at| *at < function.start.0);
-            self.ftrace.get(from).is_some_and(|at| *at < function.end.0)
-        };
+        let has = |function: Function<'_>| begins_in(&self.ftrace, function.start.0, function.end.0);
         // A part that the compiler split off is judged by what it was split from.
         let whole = function.name.split_once('.').map(|(name, _)| name);
         has(function) || whole.and_then(|name| self.image.functions().named(name)).is_some_and(has)
@@ -102,9 +103,27 @@ impl<'a> Refusals<'a> {
 }
 
 /// Whether an address is in one of the patched places.
-fn within(places: &[u64], address: LinkAddr) -> bool {
-    let after = places.partition_point(|place| *place <= address.0);
-    after.checked_sub(1).and_then(|last| places.get(last)).is_some_and(|place| address.0 - place < PATCHED)
+fn within(places: &[(u64, u64)], address: LinkAddr) -> bool {
+    let after = places.partition_point(|(start, _)| *start <= address.0);
+    after.checked_sub(1).and_then(|last| places.get(last)).is_some_and(|(_, end)| address.0 < *end)
+}
+
+/// Whether one of the patched places begins between two addresses.
+fn begins_in(places: &[(u64, u64)], from: u64, to: u64) -> bool {
+    places.get(places.partition_point(|(start, _)| *start < from)).is_some_and(|(start, _)| *start < to)
+}
+
+fn places(starts: Vec<u64>, size: impl Fn(u64) -> u64) -> Places {
+    let mut places: Places = starts.into_iter().map(|at| (at, at.saturating_add(size(at)))).collect();
+    places.sort_unstable();
+    places
+}
+
+/// Bytes of a jump label. It may be short, and it is as long as the instruction that the image has there.
+fn jump_size(image: &Image, at: u64) -> u64 {
+    let rest = image.section_of(LinkAddr(at)).and_then(|code| code.bytes.get((at - code.start.0) as usize..));
+    let jump = rest.and_then(|rest| Instructions::new(&rest[..rest.len().min(PATCHED as usize)], at).next());
+    jump.map_or(PATCHED, |jump| jump.end() - at)
 }
 
 fn words(table: &[u8]) -> Vec<u64> {
@@ -121,6 +140,5 @@ fn relative((start, table): (LinkAddr, Arc<[u8]>), size: usize) -> Vec<u64> {
         }
         at = at.wrapping_add(size as u64);
     }
-    found.sort_unstable();
     found
 }

@@ -94,10 +94,16 @@ noinline unsigned long hidden(pte_t *ptep) { return ptep_get(ptep).pte; }
 noinline unsigned long guarded(pte_t *ptep) { return ptep_get(ptep).pte; }
 __attribute__((section(".init.text"))) noinline unsigned long boot(pte_t *ptep) { return ptep_get(ptep).pte; }
 
-asm(".pushsection mcount_loc, \"a\"; .quad set_ptes, copy_range, zap, is_young, walk, batch, drop, guarded; .popsection");
+#define JUMP_LABEL(bytes) asm volatile("1: " bytes "\n\t.pushsection __jump_table, \"a\"; .long 1b - ., 0; .quad 0; .popsection")
+noinline unsigned long behind_jump(pte_t *ptep) { asm volatile(".nops 5"); JUMP_LABEL(".byte 0x66, 0x90"); return ptep_get(ptep).pte; }
+noinline unsigned long at_jump(pte_t *ptep) { JUMP_LABEL(""); return ptep_get(ptep).pte; }
+
+asm(".pushsection mcount_loc, \"a\"; .quad set_ptes, copy_range, zap, is_young, walk, batch, drop, guarded, behind_jump, at_jump; .popsection");
 asm(".pushsection kprobe_blacklist, \"a\"; .quad guarded; .popsection");
 extern char __start_mcount_loc[], __stop_mcount_loc[], __start_kprobe_blacklist[], __stop_kprobe_blacklist[];
-char *tables[] = { __start_mcount_loc, __stop_mcount_loc, __start_kprobe_blacklist, __stop_kprobe_blacklist };
+extern char __start___jump_table[], __stop___jump_table[];
+char *tables[] = { __start_mcount_loc, __stop_mcount_loc, __start_kprobe_blacklist, __stop_kprobe_blacklist,
+	__start___jump_table, __stop___jump_table };
 
 struct page a_page;
 pte_t table[512];
@@ -109,6 +115,7 @@ void start_kernel(void)
 	member(&fault); given(fault.address); kept(&fault); either(&fault, &a_page, fault.address);
 	flushed(&fault, table); through(&fault);
 	drop(table); hidden(table); guarded(table); boot(table);
+	behind_jump(table); at_jump(table);
 }
 "#;
 
@@ -118,7 +125,7 @@ fn run(command: &mut Command) {
 }
 
 /// What `pv_ops` looks like, and that the mode counts its nesting.
-fn btf() -> Vec<u8> {
+fn btf() -> Builder {
     let mut builder = Builder::default();
     let byte = builder.int("unsigned char", 1);
     let pointer = builder.pointer(0);
@@ -139,7 +146,7 @@ fn btf() -> Vec<u8> {
     }
     let gives = builder.proto_giving(pmdp, &[long]);
     builder.func("find_pmd", gives);
-    builder.bytes()
+    builder
 }
 
 struct Kernel {
@@ -149,10 +156,25 @@ struct Kernel {
 
 impl Kernel {
     fn build() -> Self {
+        Self::with_btf(&btf().bytes())
+    }
+
+    /// A kernel with the drop-in, as its type information tells.
+    fn with_the_drop_in() -> Self {
+        let mut builder = btf();
+        let takes = builder.proto(&[]);
+        let pointer = builder.pointer(takes);
+        for name in ["section", "read", "write", "rmw"] {
+            builder.typedef(&format!("btf_trace_lazy_mmu_{name}"), pointer);
+        }
+        Self::with_btf(&builder.bytes())
+    }
+
+    fn with_btf(btf: &[u8]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         std::fs::write(path("kernel.c"), KERNEL_C).unwrap();
-        std::fs::write(path("btf"), btf()).unwrap();
+        std::fs::write(path("btf"), btf).unwrap();
         run(Command::new("cc")
             .current_dir(folder.path())
             .args(["-O2", "-g", "-fcf-protection=none", "-fno-pie", "-no-pie", "-nostdlib", "-static"])
@@ -302,9 +324,26 @@ fn what_the_kernel_would_refuse_is_told() {
     assert_eq!(refused("hidden"), Refusal::Notrace);
     assert_eq!(refused("guarded"), Refusal::Nokprobe);
     assert_eq!(refused("boot"), Refusal::InitText);
+    assert_eq!(refused("at_jump"), Refusal::JumpLabel);
+    assert_eq!(one(&plan, "behind_jump").verdict, Verdict::Probe, "the jump before it has two bytes");
     let table = plan.table();
     assert!(table.contains("Plan for Linux 7.2.99-test"), "{table}");
     assert!(table.contains("the function is NOKPROBE: guarded"), "{table}");
+}
+
+#[test]
+fn the_instructions_of_a_kernel_with_the_drop_in_are_judged_as_those_of_one_without() {
+    let kernel = Kernel::with_the_drop_in();
+    let plan = kernel.plan();
+    assert_eq!(plan.tracepoints.len(), 4);
+    let left = Verdict::Covered { by: "the drop-in's tracepoints".to_owned() };
+    for function in ["is_young", "batch", "hidden", "guarded", "boot"] {
+        assert_eq!(one(&plan, function).verdict, left, "{function}");
+    }
+    let image = Image::open(&kernel.vmlinux, None).unwrap();
+    let all = Plan::of_instructions(&image).unwrap();
+    assert_eq!(all.tracepoints, Vec::<String>::new());
+    assert_eq!(all.probes, Kernel::build().plan().probes);
 }
 
 #[test]

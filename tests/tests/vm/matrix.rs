@@ -8,7 +8,6 @@ use lazymmu_tests::{Report, Series, step_output};
 use serde_json::Value;
 
 use crate::shared::{PROBE_PLAN, Plan, Run, Runs, lazymmu};
-use crate::sites::recall::by_instructions;
 
 static BARE: Runs = Runs::new();
 static XEN: Runs = Runs::new();
@@ -44,7 +43,7 @@ impl On {
         match self {
             On::V7 | On::V7ByPlan => BARE.get(Series::V7, || {
                 let by_plan = committed(&["--plan", PROBE_PLAN, "-o", "/out/by-plan.lmt"]);
-                plan().with_probe_plan(by_instructions).run_as("by-plan", by_plan)
+                plan().with_probe_plan().run_as("by-plan", by_plan)
             }),
             On::V6_12 => BARE.get(Series::V6_12, plan),
             On::Xen => XEN.get(Series::V6_12, || plan().under_xen()),

@@ -85,7 +85,7 @@ fn run_under_xen(series: Series) -> &'static Run {
 fn run_without_the_drop_in(series: Series) -> &'static Run {
     BARE.get(series, || {
         let both = both(&["--plan", PROBE_PLAN], &FINDERS);
-        Plan::new().with_probe_plan(str::to_owned).run_as("both", both)
+        Plan::new().with_probe_plan().run_as("both", both)
     })
 }
 

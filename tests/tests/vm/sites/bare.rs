@@ -31,7 +31,7 @@ fn run(series: Series) -> &'static Run {
         Plan::new()
             .on_cpus(2)
             .with_debug_info()
-            .with_probe_plan(str::to_owned)
+            .with_probe_plan()
             .step(copy(OPTIMIZATION, "optimization.first"))
             .step(copy(EXPEDITED, "expedited.first"))
             .run_as("live", lazymmu(found))

@@ -32,13 +32,8 @@ fn run(series: Series) -> &'static Run {
         let by_plan = ["/bin/lazymmu", "record", "--plan", PROBE_PLAN, "-o", &site];
         let by_dev = ["record", "-o", &dev, "--"].into_iter().chain(by_plan);
         let both = lazymmu(by_dev.chain(["--", "workload", "run"]).chain(WORKLOADS));
-        Plan::new().with_debug_info().with_probe_plan(by_instructions).run_as("both", both)
+        Plan::new().with_debug_info().with_probe_plan().run_as("both", both)
     })
-}
-
-/// The plan of a kernel with the drop-in, as if it had none.
-pub(crate) fn by_instructions(plan: &str) -> String {
-    lazymmu_tests::without_the_drop_in(plan).expect("the plan leaves nothing to the drop-in")
 }
 
 /// What both recorded while both did.
@@ -77,8 +72,19 @@ fn entries(trace: &Trace) -> BTreeMap<Access, Vec<(Record, Option<u64>)>> {
     entries
 }
 
+fn refusals_are_foreseen(site: &Trace) {
+    let sites = site.header.plan.sites.as_ref().expect("no sites in the header");
+    eprintln!("{} found, {} probed, {} refused", sites.found, sites.hooked, sites.refused());
+    let unforeseen: Vec<_> = sites.refused.iter().filter(|refused| !refused.foreseen).collect();
+    assert!(unforeseen.is_empty(), "{unforeseen:#?}");
+}
+
 pub(crate) fn accesses_are_the_same(series: Series) {
     let [dev, site] = both(run(series));
+    // 6.12 refuses two calls of the mode in what commits a hazard, which is not understood.
+    if series == Series::V7 {
+        refusals_are_foreseen(&site);
+    }
     let known = entries(&site);
     let (mut all, mut told, mut compared, mut equal) = (0, 0, 0, 0);
     let mut missed: BTreeMap<(&str, &str), usize> = BTreeMap::new();
