@@ -2,9 +2,9 @@
 //!
 //! In one guest a loop runs again and again: unwatched, then watched by lazymmu and by others, each in turn, for many short
 //! rounds. What is printed is the loop's own processor time over that of the unwatched one of the same round: the median of
-//! all rounds, and between which two lie all but the highest and lowest quarter. How many hits a round has is counted by a
-//! capture of everything. The drop-in itself is measured last, in other guests: compiled in and idle, over a kernel
-//! without it.
+//! all rounds, and between which two lie all but the highest and lowest quarter. How many hits a round has is counted in a
+//! capture of everything: those of the loop's process. The drop-in itself is measured last, in other guests: compiled in and
+//! idle, over a kernel without it.
 //!
 //! There are three loops. `handover` has about one hit in a microsecond, and what is aimed at is said of it; `lives` is the same
 //! with less work on the data; `dense` has as many hits as can be had, several times more.
@@ -26,6 +26,7 @@ mod peers;
 #[path = "live/ways.rs"]
 mod ways;
 
+use std::collections::BTreeMap;
 use std::env;
 use std::error::Error;
 use std::io::Write as _;
@@ -33,11 +34,16 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use lazymmu_abi::Kind;
+use lazymmu_hazard::TaskName;
 use lazymmu_tests::{Lab, PROBE_PLAN, Series, number_before, step_output};
-use lazymmu_vm::{Command, Initramfs, Job, KernelDirectory, Limits, Output, Step, StepResult, Threads};
+use lazymmu_trace::Reader;
+use lazymmu_vm::{
+    Command, Finished, Initramfs, Job, KernelDirectory, Limits, Output, Step, StepResult, Threads,
+};
 
 use peers::Peers;
-use ways::{Loop, Way};
+use ways::{Count, Loop, Way};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -142,17 +148,17 @@ fn watch(
     rounds: usize,
     unit: Unit,
 ) -> Result<bool> {
-    let counts = [ways::FEW_ROUNDS, ways::ROUNDS]
-        .map(|rounds| Command::new(ways::record(ways::LAZYMMU, ways::ALL, &which.words(rounds))).into());
+    let counts = ways::counts(which);
+    let counting = counts.iter().map(|count| Command::new(count.words.iter().copied()).into());
     let measured =
         (0..rounds).flat_map(|_| ways.iter().map(|way| Command::new(way.words.iter().copied()).into()));
-    let steps = counts.into_iter().chain(measured).collect();
-    let results = run(lab, &lab.kernel(Series::V7)?, initramfs, unit.threads(), steps)?;
-    let (counted, results) = results.split_at_checked(2).ok_or("no hits were counted")?;
+    let steps = counting.chain(measured).collect();
+    let finished = run(lab, &lab.kernel(Series::V7)?, initramfs, unit.threads(), steps)?;
+    let results = finished.steps.get(counts.len()..).ok_or("no hits were counted")?;
     let rounds: Vec<&[StepResult]> = results.chunks(ways.len()).collect();
     let unwatched: Result<Vec<f64>> = rounds.iter().map(|round| quiet(&round[0])).collect();
     let unwatched = quartiles(unwatched?).1;
-    let hits = hits(counted)?;
+    let hits = hits(&counts, &finished)?;
     let time = match unit {
         Unit::Instructions => time(lab, initramfs, which)?,
         Unit::Nanoseconds => unwatched,
@@ -191,23 +197,49 @@ fn watch(
 }
 
 /// How many hits a round of the loop has, by what a capture of everything saw of few rounds and of more.
-fn hits(counted: &[StepResult]) -> Result<f64> {
-    let items: Option<Vec<(u64, u64)>> = counted.iter().map(account).collect();
-    let rounds: Vec<f64> =
-        [ways::FEW_ROUNDS, ways::ROUNDS].iter().flat_map(|rounds| rounds.parse()).collect();
-    match (items.as_deref(), &rounds[..]) {
-        (Some(&[(few, 0), (many, 0)]), &[few_rounds, many_rounds]) => {
-            Ok(f64::from(u32::try_from(many.saturating_sub(few))?) / (many_rounds - few_rounds))
+fn hits(counts: &[Count; 2], finished: &Finished) -> Result<f64> {
+    let hits = |count: &Count| {
+        let trace = finished.files.get(Path::new(count.trace));
+        let trace =
+            trace.ok_or_else(|| finished.steps.iter().take(2).map(step_output).collect::<String>())?;
+        hits_of_loop(trace)
+    };
+    let [few, many] = counts;
+    let between = u32::try_from(hits(many)?.saturating_sub(hits(few)?))?;
+    Ok(f64::from(between) / f64::from(many.rounds - few.rounds))
+}
+
+/// How many hits of the loop's process a trace has. The recorder has some itself.
+fn hits_of_loop(trace: &[u8]) -> Result<usize> {
+    let mut reader = Reader::from_bytes(trace)?;
+    let mut hits: BTreeMap<u32, usize> = BTreeMap::new();
+    let mut process = None;
+    while let Some(batch) = reader.next_batch()? {
+        for record in batch {
+            match Kind::try_from(record.kind) {
+                Ok(Kind::Read | Kind::Write | Kind::Rmw | Kind::Section) => {
+                    *hits.entry(record.tgid).or_default() += 1;
+                }
+                Ok(Kind::TaskName) if TaskName::of(record).to_string() == ways::NAME => {
+                    process = Some(record.tgid);
+                }
+                Ok(Kind::Lost) => return Err("hits were lost where they were to be counted".into()),
+                _ => {}
+            }
         }
-        _ => Err(counted.iter().map(step_output).collect::<String>().into()),
     }
+    let hits = process.and_then(|process| hits.remove(&process));
+    Ok(hits.ok_or("the loop is not in the trace that counts its hits")?)
 }
 
 /// How long a round of the unwatched loop takes by the host's clock, in nanoseconds.
 fn time(lab: &Lab, initramfs: &Initramfs, which: Loop) -> Result<f64> {
     let steps = (0..RUNS).map(|_| Command::new(which.words(ways::ROUNDS)).into()).collect();
-    let times: Result<Vec<f64>> =
-        run(lab, &lab.kernel(Series::V7)?, initramfs, Threads::Single, steps)?.iter().map(quiet).collect();
+    let times: Result<Vec<f64>> = run(lab, &lab.kernel(Series::V7)?, initramfs, Threads::Single, steps)?
+        .steps
+        .iter()
+        .map(quiet)
+        .collect();
     Ok(quartiles(times?).0)
 }
 
@@ -224,7 +256,7 @@ fn idle(lab: &Lab, boots: usize, unit: Unit) -> Result<bool> {
     for _ in 0..boots {
         let least = |kernel| -> Result<f64> {
             let results = run(lab, kernel, &initramfs, unit.threads(), steps())?;
-            let times: Result<Vec<f64>> = results.iter().map(quiet).collect();
+            let times: Result<Vec<f64>> = results.steps.iter().map(quiet).collect();
             Ok(quartiles(times?).0)
         };
         let without = least(&bare)?;
@@ -246,7 +278,7 @@ fn run(
     initramfs: &Initramfs,
     threads: Threads,
     steps: Vec<Step>,
-) -> Result<Vec<StepResult>> {
+) -> Result<Finished> {
     let limits = Limits { boot: Duration::from_mins(10), job: Duration::from_hours(1), ..Limits::default() };
     // One CPU: where instructions are counted, those of another would count as time of this one.
     let machine = lab.machine(&kernel.boot_image()).cpus(1).memory(3072).limits(limits);
@@ -256,8 +288,7 @@ fn run(
         let (Output::Stdout(bytes) | Output::Stderr(bytes)) = output;
         let _ = std::io::stderr().write_all(bytes);
     };
-    let finished = machine.run(initramfs, &Job::new(steps), &mut show)?;
-    Ok(finished.steps)
+    Ok(machine.run(initramfs, &Job::new(steps), &mut show)?)
 }
 
 /// What the loop took when it was least disturbed: the quarter of its times is below that, in nanoseconds.

@@ -6,11 +6,11 @@ use crate::peers;
 
 /// Where the program with the loops is in a guest.
 pub(crate) const PROGRAM: &str = "/bin/lazymmu-loop";
+/// What its task is called.
+pub(crate) const NAME: &str = "lazymmu-loop";
 
 /// How often a loop changes all its pages, each time that it runs.
 pub(crate) const ROUNDS: &str = "12";
-/// The same where hits are counted: the difference tells of one, whatever else there is to see.
-pub(crate) const FEW_ROUNDS: &str = "2";
 
 /// What the program that is watched does.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,17 +76,44 @@ const NO_STACKS: &[&str] = &["--no-stacks"];
 const PLAN: &[&str] = &["--plan", PROBE_PLAN];
 const PLAN_SUSPECTS: &[&str] = &["--plan", PROBE_PLAN, "--capture", "suspects"];
 
-/// What lazymmu is told to record every hit.
-pub(crate) const ALL: &[&str] = &["--capture", "all", "--no-stacks"];
-
 /// The words by which a lazymmu records the loop.
 pub(crate) fn record(
     program: &'static str,
     arguments: &[&'static str],
     run: &[&'static str],
 ) -> Vec<&'static str> {
-    let start = [program, "record", "-o", "/tmp/bench.lmt"];
+    record_to("/tmp/bench.lmt", program, arguments, run)
+}
+
+fn record_to(
+    trace: &'static str,
+    program: &'static str,
+    arguments: &[&'static str],
+    run: &[&'static str],
+) -> Vec<&'static str> {
+    let start = [program, "record", "-o", trace];
     start.iter().chain(arguments).chain(&["--"]).chain(run).copied().collect()
+}
+
+/// How the hits of a loop are counted.
+pub(crate) struct Count {
+    /// How often it changes all its pages.
+    pub(crate) rounds: u32,
+    /// The trace that has them, and much else.
+    pub(crate) trace: &'static str,
+    pub(crate) words: Vec<&'static str>,
+}
+
+/// Both counts; the difference tells of the rounds, whatever else the loop's process does.
+pub(crate) fn counts(which: Loop) -> [Count; 2] {
+    let all = ["--capture", "all", "--no-stacks"];
+    [(2, "2", "few.lmt", "/out/few.lmt"), (12, "12", "many.lmt", "/out/many.lmt")].map(
+        |(rounds, said, trace, path)| Count {
+            rounds,
+            trace,
+            words: record_to(path, LAZYMMU, &all, &which.words(said)),
+        },
+    )
 }
 
 pub(crate) const LAZYMMU: &str = "/bin/lazymmu";
