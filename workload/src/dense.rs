@@ -83,9 +83,9 @@ struct Data(u64);
 impl Data {
     #[inline]
     fn word(&mut self) -> u64 {
-        // Knuth's generator, of MMIX.
+        // Knuth's generator, of MMIX. Its low bits repeat soon, so the high ones are mixed in.
         self.0 = self.0.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        self.0
+        self.0 ^ self.0 >> 32
     }
 }
 
