@@ -113,6 +113,7 @@ impl Capture {
     ///
     /// As for [`Capture::open`]. That the kernel refuses some of the instructions is none: [`Capture::plan`] says it.
     pub fn open_plan(options: Options, plan: &ProbePlan) -> Result<Self, Error> {
+        leaves_nothing(plan)?;
         Self::start(options, Some(plan))
     }
 
@@ -300,6 +301,11 @@ impl Capture {
     }
 }
 
+/// A plan of a kernel with the drop-in leaves to its tracepoints what these tell, which a capture by plan does not hear.
+fn leaves_nothing(plan: &ProbePlan) -> Result<(), Error> {
+    if plan.tracepoints.is_empty() { Ok(()) } else { Err(Error::LeftToDropIn) }
+}
+
 /// Whether the running kernel has the drop-in, so that no plan is needed.
 ///
 /// # Errors
@@ -314,4 +320,27 @@ fn now() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     // Neither part of a monotonic clock is negative.
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Error, ProbePlan, leaves_nothing};
+
+    #[test]
+    fn a_plan_that_leaves_accesses_to_the_drop_in_is_refused() {
+        let plan = |tracepoints: &str| {
+            let text = format!(
+                r#"{{"version": {{"major": 1, "minor": 1}},
+                "kernel": {{"release": "r", "build_id": "b", "architecture": "x86_64", "nesting": true}},
+                "made_from": {{"image": "vmlinux", "debug_info": true, "symbols": "symtab", "lazymmu": "0.1.0"}},
+                "tracepoints": [{tracepoints}], "state": [], "probes": []}}"#
+            );
+            ProbePlan::parse(text.as_bytes(), Path::new("plan")).unwrap()
+        };
+        assert!(leaves_nothing(&plan("")).is_ok());
+        let refused = leaves_nothing(&plan(r#""lazy_mmu_read", "lazy_mmu_write""#));
+        assert!(matches!(refused, Err(Error::LeftToDropIn)));
+    }
 }

@@ -41,6 +41,12 @@ pub enum Error {
         /// The plan's.
         wanted: String,
     },
+    /// A plan was made for a kernel with the drop-in, to be used beside its tracepoints.
+    #[error(
+        "use this plan: it leaves to the drop-in's tracepoints what they tell, and a capture by plan does not use \
+         them; leave out --plan, or make the plan with --instructions"
+    )]
+    LeftToDropIn,
     /// The kernel publishes no BTF.
     #[error(
         "start the capture: this kernel has no BTF ({} is missing); build it with CONFIG_DEBUG_INFO_BTF=y, \
@@ -196,7 +202,7 @@ impl Error {
             | Error::Object(_)
             | Error::Load { .. }
             | Error::Attach { .. } => Class::Untraceable,
-            Error::RingSize { .. } => Class::Usage,
+            Error::RingSize { .. } | Error::LeftToDropIn => Class::Usage,
             Error::Map { .. }
             | Error::Mapping { .. }
             | Error::Mismatch(_)
