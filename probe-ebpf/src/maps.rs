@@ -53,7 +53,7 @@ pub(crate) fn place(cpu: u16) -> Option<*mut Record> {
         let taken = (&raw const (*head).taken).read_volatile();
         let waiting = (&raw const (*head).given).read_volatile().wrapping_sub(taken);
         // Below 0 where a processor reads in another order, and others went on meanwhile.
-        if waiting as i64 >= i64::from(ring_limit()) {
+        if waiting.cast_signed() >= i64::from(ring_limit()) {
             return None;
         }
         fetch_add(&raw mut (*head).given, 1)
