@@ -25,7 +25,7 @@ pub(crate) unsafe fn fetch_add(word: *mut u64, by: u64) -> u64 {
     let mut by = by;
     // SAFETY: the caller's promise; one instruction that writes nothing else.
     unsafe {
-        asm!("{by} = atomic_fetch_add((u64 *)({word} + 0), {by})", word = in(reg) word, by = inout(reg) by)
+        asm!("{by} = atomic_fetch_add((u64 *)({word} + 0), {by})", word = in(reg) word, by = inout(reg) by);
     };
     by
 }
